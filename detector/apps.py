@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+
+
+class DetectorConfig(AppConfig):
+    name = "detector"
+    default_auto_field = "django.db.models.BigAutoField"
+    verbose_name = "Deepfake detector"
+
+    def ready(self) -> None:
+        from detector import checks, receivers  # noqa: F401

@@ -1,0 +1,6 @@
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def site(request: HttpRequest) -> dict[str, bool]:
+    return {"signup_enabled": settings.SIGNUP_ENABLED}
