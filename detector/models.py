@@ -1,0 +1,179 @@
+import uuid
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from detector.predictor import DecisionRule
+from detector.visitors import visitor_key
+
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+
+
+def picture_path(detection: "Detection", filename: str) -> str:
+    """Where the upload is kept: nothing of the name that the client gave is in it."""
+    return f"detections/{detection.created_at:%Y/%m}/{detection.pk}.{EXTENSIONS[detection.format]}"
+
+
+def thumbnail_path(detection: "Detection", filename: str) -> str:
+    return f"thumbnails/{detection.created_at:%Y/%m}/{detection.pk}.jpg"
+
+
+class DetectionQuerySet(models.QuerySet["Detection"]):
+    def owned_by(self, request: HttpRequest) -> "DetectionQuerySet":
+        """The visitor's own: those of the account when logged in, else those of the session."""
+        if request.user.is_authenticated:
+            return self.filter(owner=request.user)
+        key = visitor_key(request)
+        return self.filter(owner=None, session_key=key) if key else self.none()
+
+    def visible_to(self, request: HttpRequest) -> "DetectionQuerySet":
+        """The visitor's own, and every one for staff who may view detections in the admin."""
+        if may_see_all(request.user):
+            return self
+        return self.owned_by(request)
+
+    def with_verdict(self, verdict: str) -> "DetectionQuerySet":
+        return self.filter(verdict=verdict)
+
+    def newest_first(self) -> "DetectionQuerySet":
+        return self.order_by("-created_at", "-pk")
+
+    def counts_by_verdict(self) -> dict[str, int]:
+        """The number of detections per verdict, zeros included, and under "total" that of all, failed ones too."""
+        rows = self.order_by().values_list("verdict").annotate(n=models.Count("pk"))
+        found: dict[str, int] = dict(rows)
+        counts = {verdict.value: found.get(verdict.value, 0) for verdict in Detection.Verdict}
+        return {"total": sum(found.values()), **counts}
+
+
+def may_see_all(user: "models.Model | AnonymousUser") -> bool:
+    return bool(
+        getattr(user, "is_active", False)
+        and getattr(user, "is_staff", False)
+        and user.has_perm("detector.view_detection")  # type: ignore[union-attr]
+    )
+
+
+class Detection(models.Model):
+    """One uploaded picture with what the model said about it and, perhaps, what a person did."""
+
+    class Status(models.TextChoices):
+        DONE = "done", "Done"
+        NOT_APPLICABLE = "not_applicable", "No face found"
+        FAILED = "failed", "Failed"
+
+    class Verdict(models.TextChoices):
+        REAL = "real", "Real"
+        FAKE = "fake", "Fake"
+        NOT_APPLICABLE = "not_applicable", "Not applicable"
+
+    class ReviewVerdict(models.TextChoices):
+        REAL = "real", "Real"
+        FAKE = "fake", "Fake"
+        CANT_TELL = "cant_tell", "Can't tell"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="detections"
+    )
+    session_key = models.CharField(
+        max_length=40, blank=True, db_index=True, help_text="Of a visitor without an account; see detector/visitors.py."
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
+
+    image = models.FileField(upload_to=picture_path, max_length=120)
+    thumbnail = models.FileField(upload_to=thumbnail_path, max_length=120)
+    original_name = models.CharField(max_length=255, blank=True, help_text="As the client gave it; for display only.")
+    sha256 = models.CharField("SHA-256", max_length=64, db_index=True)
+    format = models.CharField(max_length=8, choices=[(name, name) for name in EXTENSIONS])
+    width = models.PositiveIntegerField(help_text="In pixels, upright.")
+    height = models.PositiveIntegerField(help_text="In pixels, upright.")
+    byte_count = models.PositiveBigIntegerField()
+
+    status = models.CharField(max_length=16, choices=Status)
+    verdict = models.CharField(max_length=16, choices=Verdict, blank=True)
+    fake_probability = models.FloatField(
+        null=True, blank=True, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)]
+    )
+    threshold = models.FloatField(help_text="A real probability above it is Real.")
+    uncertain_above = models.FloatField(help_text="A Fake with a real probability above it is uncertain.")
+    model_version = models.CharField(max_length=100, blank=True)
+    faces = models.JSONField(default=list, blank=True)
+    timings_ms = models.JSONField(default=dict, blank=True)
+    error_code = models.CharField(max_length=32, blank=True)
+
+    review_verdict = models.CharField("reviewer's verdict", max_length=16, choices=ReviewVerdict, blank=True)
+    review_note = models.TextField("reviewer's note", blank=True, max_length=2000)
+    reviewed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="reviewed_detections"
+    )
+    reviewed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DetectionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["owner", "-created_at"], name="detection_owner_newest"),
+            models.Index(fields=["session_key", "-created_at"], name="detection_session_newest"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(fake_probability__isnull=True) | Q(fake_probability__gte=0.0, fake_probability__lte=1.0),
+                name="detection_probability_in_unit_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(threshold__gte=0.0, threshold__lte=1.0, uncertain_above__gte=0.0, uncertain_above__lte=1.0),
+                name="detection_thresholds_in_unit_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="done", verdict__in=["real", "fake"], fake_probability__isnull=False)
+                | Q(status="not_applicable", verdict="not_applicable", fake_probability__isnull=True)
+                | Q(status="failed", verdict="", fake_probability__isnull=True),
+                name="detection_verdict_matches_status",
+            ),
+            models.CheckConstraint(
+                condition=Q(owner__isnull=False) | ~Q(session_key=""), name="detection_has_owner_or_session"
+            ),
+            models.CheckConstraint(
+                condition=Q(review_verdict="", reviewed_at__isnull=True)
+                | Q(review_verdict__in=["real", "fake", "cant_tell"], reviewed_at__isnull=False),
+                name="detection_review_has_verdict_and_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.original_name or self.pk} ({self.get_verdict_display() or self.get_status_display()})"
+
+    def get_absolute_url(self) -> str:
+        return reverse("detector:detection", args=[self.pk])
+
+    def is_owned_by(self, request: HttpRequest) -> bool:
+        """What `DetectionQuerySet.owned_by` asks of the database, asked of one detection."""
+        if request.user.is_authenticated:
+            return bool(self.owner_id == request.user.pk)
+        return self.owner_id is None and self.session_key != "" and self.session_key == visitor_key(request)
+
+    @property
+    def rule(self) -> DecisionRule:
+        """The rule that was in force when the verdict was given."""
+        return DecisionRule(real_threshold=self.threshold, uncertain_above=self.uncertain_above)
+
+    @property
+    def real_probability(self) -> float | None:
+        return None if self.fake_probability is None else 1.0 - self.fake_probability
+
+    @property
+    def is_uncertain(self) -> bool:
+        return self.rule.is_uncertain(self.fake_probability)
+
+    @property
+    def short_name(self) -> str:
+        """The client's name for the picture, or a stand-in for a picture that came without."""
+        return self.original_name or f"picture.{EXTENSIONS[self.format]}"

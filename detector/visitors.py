@@ -1,0 +1,27 @@
+"""Who somebody is that has not logged in: a random key inside their session.
+
+Django's own session key will not do: it changes at log-in, which is exactly when the visitor's detections have to be
+found again, and whoever reads it from the database could take over the session.
+"""
+
+import secrets
+
+from django.http import HttpRequest
+
+SESSION_FIELD = "visitor_key"
+VISITOR_KEY_BYTES = 20  # 40 hexadecimal digits, the length of Detection.session_key
+
+
+def visitor_key(request: HttpRequest) -> str:
+    """The visitor's key, or "" for one who has uploaded nothing yet."""
+    return str(request.session.get(SESSION_FIELD, ""))
+
+
+def ensure_visitor_key(request: HttpRequest) -> str:
+    if SESSION_FIELD not in request.session:
+        request.session[SESSION_FIELD] = secrets.token_hex(VISITOR_KEY_BYTES)
+    return visitor_key(request)
+
+
+def forget_visitor_key(request: HttpRequest) -> None:
+    request.session.pop(SESSION_FIELD, None)
