@@ -1,0 +1,127 @@
+"""How many uploads somebody may make, and who "somebody" is. One count for every way in and for all processes."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.cache.backends.base import BaseCache
+from django.http import HttpRequest
+from django_ratelimit.core import _split_rate, get_usage
+from redis.exceptions import RedisError
+
+from detector.exceptions import DetectorError
+
+UPLOAD_GROUP = "detector.upload"
+# Whoever has one IPv6 address has 2**64 of them.
+IPV6_PREFIX = 64
+
+
+class LimiterUnavailable(DetectorError):
+    """Uploads cannot be counted now, so none may be let through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    limit: int
+    period_s: int
+    used: int
+    # Until the count starts again from nothing.
+    seconds_left: int
+
+    @property
+    def uploads_left(self) -> int:
+        return max(0, self.limit - self.used)
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self.used > self.limit
+
+
+class NoSharedCache(BaseCache):
+    """Stands where the shared counter would be when no REDIS_URL is set: it never pretends to count."""
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+
+    def add(self, *args: Any, **kwargs: Any) -> bool:
+        raise LimiterUnavailable("REDIS_URL is not set, so uploads cannot be counted.")
+
+
+def upload_limit() -> tuple[int, int]:
+    """UPLOAD_RATE as the number of uploads and the seconds in which they may be made."""
+    limit, period_s = _split_rate(settings.UPLOAD_RATE)
+    return limit, period_s
+
+
+def take_upload(request: HttpRequest) -> Allowance:
+    """Counts one upload; it may go on unless the allowance is exceeded.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    return _usage(request, increment=True)
+
+
+def upload_allowance(request: HttpRequest) -> Allowance:
+    """The allowance as it stands; asking for it uses nothing up.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    return _usage(request, increment=False)
+
+
+def _usage(request: HttpRequest, *, increment: bool) -> Allowance:
+    limit, period_s = upload_limit()
+    try:
+        usage = get_usage(request, group=UPLOAD_GROUP, key=upload_key, rate=settings.UPLOAD_RATE, increment=increment)
+    except (RedisError, OSError) as error:
+        raise LimiterUnavailable("Redis does not answer, so uploads cannot be counted.") from error
+    if usage["time_left"] < 0:
+        # What django-ratelimit returns when the counter vanished between two commands.
+        raise LimiterUnavailable("The upload counter could not be read.")
+    # The window's last second belongs to it: whoever waits only `time_left` seconds is refused once more.
+    return Allowance(limit=limit, period_s=period_s, used=usage["count"], seconds_left=usage["time_left"] + 1)
+
+
+def upload_key(group: str, request: HttpRequest) -> str:
+    """Whom an upload is counted for: the account, else the client's address."""
+    if request.user.is_authenticated:
+        return f"account:{request.user.pk}"
+    return f"address:{client_network(request)}"
+
+
+def client_network(request: HttpRequest) -> str:
+    """The client's IPv4 address, or the /64 network of its IPv6 address."""
+    address = _parse_address(_client_address(request))
+    if address is None:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ipaddress.ip_network((int(address), IPV6_PREFIX), strict=False))
+        address = address.ipv4_mapped
+    return str(address)
+
+
+def _client_address(request: HttpRequest) -> str:
+    """The address that the outermost trusted proxy saw, else that of the connection.
+
+    Each proxy appends the address it was called from, so only the last TRUSTED_PROXY_COUNT entries of X-Forwarded-For
+    were written by proxies of ours; everything before them is the client's own claim.
+    """
+    connection = str(request.META.get("REMOTE_ADDR", ""))
+    trusted = settings.TRUSTED_PROXY_COUNT
+    if trusted == 0:
+        return connection
+    entries = [entry.strip() for entry in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    if len(entries) < trusted or _parse_address(entries[-trusted]) is None:
+        return connection
+    return str(entries[-trusted])
+
+
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
