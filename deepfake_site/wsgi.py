@@ -1,0 +1,13 @@
+"""The entry point of gunicorn's workers. A worker without a sound model does not start."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
+
+application = get_wsgi_application()
+
+from detector.checks import require_sound_setup  # noqa: E402  (needs the apps that the line above loads)
+
+require_sound_setup()

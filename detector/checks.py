@@ -1,0 +1,119 @@
+"""System checks: a setting that cannot work stops the start with what was found and what is allowed.
+
+The model is judged only by `check --deploy` and by each server process as it starts: `migrate`, `collectstatic` and
+`createsuperuser` must work on a machine whose model is still on its way.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django_ratelimit.core import rate_re
+
+from detector import services
+from detector.exceptions import ModelUnavailable
+
+AT_LEAST_ONE = (
+    "HISTORY_PAGE_SIZE",
+    "MAX_FACES",
+    "MAX_UPLOAD_BYTES",
+    "MAX_UPLOAD_PIXELS",
+    "PREDICTOR_THREADS",
+)
+
+
+@register(Tags.models, deploy=True)
+def check_model(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        services.active_predictor()
+    except ModelUnavailable as error:
+        return [
+            Error(
+                f"No verdict can be given: {error}",
+                hint=f"MODEL_DIR is {settings.MODEL_DIR}. It needs the model.tflite and spec.json of one training run.",
+                id="detector.E001",
+            )
+        ]
+    return []
+
+
+@register("detector")
+def check_thresholds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    if not 0 < settings.REAL_THRESHOLD < 1:
+        errors.append(
+            Error(
+                f"REAL_THRESHOLD is {settings.REAL_THRESHOLD}.",
+                hint="It is a probability between 0 and 1; a real probability above it is Real.",
+                id="detector.E002",
+            )
+        )
+    elif not 0 <= settings.UNCERTAIN_ABOVE <= settings.REAL_THRESHOLD:
+        errors.append(
+            Error(
+                f"UNCERTAIN_ABOVE is {settings.UNCERTAIN_ABOVE} with a REAL_THRESHOLD of {settings.REAL_THRESHOLD}.",
+                hint="It lies between 0 and REAL_THRESHOLD; a Fake with a real probability above it is uncertain.",
+                id="detector.E003",
+            )
+        )
+    return errors
+
+
+@register("detector")
+def check_upload_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    match = rate_re.fullmatch(settings.UPLOAD_RATE)
+    if match and int(match[1]) > 0 and int(match[2] or 1) > 0:
+        return []
+    return [
+        Error(
+            f"UPLOAD_RATE is {settings.UPLOAD_RATE!r}.",
+            hint="Write a number of uploads, a slash and a period: 5/m, 100/h, 20/30s.",
+            id="detector.E004",
+        )
+    ]
+
+
+@register("detector")
+def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = [
+        Error(f"{name} is {getattr(settings, name)}.", hint="It has to be 1 or more.", id="detector.E005")
+        for name in AT_LEAST_ONE
+        if getattr(settings, name) < 1
+    ]
+    if settings.TRUSTED_PROXY_COUNT < 0:
+        errors.append(
+            Error(
+                f"TRUSTED_PROXY_COUNT is {settings.TRUSTED_PROXY_COUNT}.",
+                hint="It is the number of proxies in front of this server; 0 where there is none.",
+                id="detector.E006",
+            )
+        )
+    return errors
+
+
+@register(Tags.caches, deploy=True)
+def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if settings.REDIS_URL:
+        return []
+    return [
+        Warning(
+            "REDIS_URL is not set, so uploads cannot be counted and are refused.",
+            hint="Set it, for example to redis://127.0.0.1:6379/0. (`manage.py serve` starts a Redis of its own.)",
+            id="detector.W001",
+        )
+    ]
+
+
+def require_sound_setup() -> None:
+    """Refuses to serve with a broken model or impossible settings.
+
+    Raises:
+        ImproperlyConfigured: With the sentences of every check that failed.
+    """
+    checks = (check_model, check_thresholds, check_upload_rate, check_numbers)
+    problems = [problem for check in checks for problem in check(None)]
+    if problems:
+        raise ImproperlyConfigured("\n".join(f"{problem.id}: {problem.msg} {problem.hint}" for problem in problems))

@@ -1,0 +1,61 @@
+"""Pictures of a detection as they leave the server: re-encoded, private, and inert in any browser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
+
+from detector.heatmaps import encode_heatmap
+from detector.images import decode_image, encode_jpeg
+from detector.models import Detection
+
+DISPLAY_SIDE = 1280  # px of the long side
+CONTENT_SECURITY_POLICY = "default-src 'none'; sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    name: str
+    content_type: str
+    encode: Callable[[Detection], bytes]
+
+
+def _display_picture(detection: Detection) -> bytes:
+    with detection.image.open("rb") as file:
+        data = file.read()
+    # The limits of today's settings do not apply to what was accepted before them.
+    image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
+    return encode_jpeg(image.pixels, max_side=DISPLAY_SIDE)
+
+
+def _thumbnail(detection: Detection) -> bytes:
+    with detection.thumbnail.open("rb") as file:
+        return bytes(file.read())
+
+
+def _heatmap(detection: Detection) -> bytes:
+    return encode_heatmap(detection.faces, width=detection.width, height=detection.height)
+
+
+DISPLAY = Medium("image", "image/jpeg", _display_picture)
+THUMBNAIL = Medium("thumbnail", "image/jpeg", _thumbnail)
+HEATMAP = Medium("heatmap", "image/png", _heatmap)
+
+
+def respond(request: HttpRequest, detection: Detection, medium: Medium) -> HttpResponse:
+    """The medium, or 304 for a browser that has it; each use is asked for anew, so a deletion or log-out counts."""
+    etag = quote_etag(f"{detection.pk}-{medium.name}-{detection.model_version}")
+    response = get_conditional_response(request, etag=etag)
+    if response is None:
+        try:
+            content = medium.encode(detection)
+        except FileNotFoundError as error:
+            raise Http404(f"The file of {detection.pk} is gone.") from error
+        response = HttpResponse(content, content_type=medium.content_type)
+    response["ETag"] = etag
+    response["Cache-Control"] = "private, no-cache"
+    response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response["Cross-Origin-Resource-Policy"] = "same-origin"
+    return response

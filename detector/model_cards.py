@@ -1,0 +1,64 @@
+"""What `models/<name>/` says about its model, in the form the About page shows."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+TITLES = {
+    "test": "Pictures kept back from training, from the sources it learned from",
+    "test_unseen": "Sources and generators it has never seen",
+    "val": "Pictures its settings were chosen on",
+}
+COLUMNS = ("n", "n_real", "n_fake", "auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    spec: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> list[dict[str, Any]]:
+        """One table per test set: the overall row first, then one per source; a figure not measured is None."""
+        tables = self.metrics.get("tables", {})
+        # Known sets in the order above, whatever else was measured behind them.
+        names = [name for name in TITLES if name in tables] + [name for name in tables if name not in TITLES]
+        return [
+            {"name": name, "title": TITLES.get(name, name), "rows": _rows(tables[name])}
+            for name in names
+            if tables[name]
+        ]
+
+
+def read_model_card(model_dir: Path) -> ModelCard:
+    """The card with what can be read; the page says of the rest that it was not measured."""
+    return ModelCard(spec=_read_json(model_dir / "spec.json"), metrics=_read_json(model_dir / "metrics.json"))
+
+
+def _rows(table: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = [_row("All", table["overall"], is_overall=True)] if table.get("overall") else []
+    by_source = table.get("by_source") or {}
+    return rows + [_row(source, by_source[source], is_overall=False) for source in sorted(by_source)]
+
+
+def _row(source: str, figures: dict[str, Any], *, is_overall: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"source": source, "is_overall": is_overall}
+    for column in COLUMNS:
+        row[column] = figures.get(column)
+        row[f"{column}_ci"] = figures.get(f"{column}_ci")
+    return row
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        logger.exception("Cannot read %s", path)
+        return {}
+    return content if isinstance(content, dict) else {}

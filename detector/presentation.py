@@ -1,0 +1,39 @@
+"""What the stored figures of a detection mean to somebody who looks at its page."""
+
+from typing import Any
+
+from detector.models import Detection
+
+
+def faces_for_display(detection: Detection) -> list[dict[str, Any]]:
+    """One dictionary per face, the deciding one first; boxes in pixels of the upright original.
+
+    A box is cut at the picture's edges, where a face that is partly outside has a part of its box too.
+    """
+    return [_face(detection, number, face) for number, face in enumerate(detection.faces, start=1)]
+
+
+def _face(detection: Detection, number: int, face: dict[str, Any]) -> dict[str, Any]:
+    fake_probability = float(face["fake_probability"])
+    return {
+        "number": number,
+        "bbox": _inside(detection, face["bbox"]),
+        "crop": _inside(detection, face["crop"]),
+        "detection_score": face["detection_score"],
+        "fake_probability": fake_probability,
+        "real_probability": 1.0 - fake_probability,
+        "verdict": detection.rule.verdict(fake_probability).value,
+        "is_uncertain": detection.rule.is_uncertain(fake_probability),
+        "is_deciding": number == 1,
+    }
+
+
+def _inside(detection: Detection, box: list[int]) -> dict[str, int]:
+    x, y, width, height = box
+    left, top = max(0, x), max(0, y)
+    return {
+        "x": left,
+        "y": top,
+        "width": max(0, min(x + width, detection.width) - left),
+        "height": max(0, min(y + height, detection.height) - top),
+    }

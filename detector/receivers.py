@@ -1,0 +1,28 @@
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.db import transaction
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from detector import services
+from detector.models import Detection
+from detector.visitors import forget_visitor_key, visitor_key
+
+
+@receiver(user_logged_in, dispatch_uid="detector.claim")
+def claim_detections(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+    """What somebody uploaded before logging in (or signing up, which logs in) moves to the account."""
+    if request is None or not hasattr(request, "session"):
+        return
+    if key := visitor_key(request):
+        services.detections_claim(session_key=key, user=user)
+        forget_visitor_key(request)
+
+
+@receiver(post_delete, sender=Detection, dispatch_uid="detector.remove_files")
+def remove_files(sender: Any, instance: Detection, **kwargs: Any) -> None:
+    """However a row goes (page, admin, the account's deletion), its files go with it, once that is certain."""
+    transaction.on_commit(lambda: services.files_remove(detection=instance))

@@ -1,0 +1,32 @@
+"""Answers that are given from more than one place, as a page or, to a script that asks for it, as JSON."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.template.defaultfilters import filesizeformat
+
+
+def wants_json(request: HttpRequest) -> bool:
+    return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
+
+
+def refuse(request: HttpRequest, template: str, status: int, sentence: str, **context: Any) -> HttpResponse:
+    """The page `template`, or the sentence as JSON, with `retry_after` (seconds) in body and header if it is given."""
+    retry_after = context.get("retry_after")
+    response: HttpResponse
+    if wants_json(request):
+        body = {"error": sentence} if retry_after is None else {"error": sentence, "retry_after": retry_after}
+        response = JsonResponse(body, status=status)
+    else:
+        response = render(request, template, {"sentence": sentence, **context}, status=status)
+    if retry_after is not None:
+        response["Retry-After"] = str(retry_after)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def picture_too_large(request: HttpRequest) -> HttpResponse:
+    limit = filesizeformat(settings.MAX_UPLOAD_BYTES).replace("\xa0", " ")
+    return refuse(request, "413.html", 413, f"The file is too large; at most {limit} are accepted.")

@@ -1,0 +1,150 @@
+"""The use cases of the application: nothing else writes a Detection."""
+
+import logging
+import unicodedata
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.utils import timezone
+
+from detector.exceptions import ModelUnavailable
+from detector.images import DecodedImage, encode_jpeg
+from detector.models import Detection, picture_path, thumbnail_path
+from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
+
+logger = logging.getLogger(__name__)
+
+THUMBNAIL_SIDE = 256  # px of the long side
+STATUS_BY_VERDICT = {
+    Verdict.REAL: Detection.Status.DONE,
+    Verdict.FAKE: Detection.Status.DONE,
+    Verdict.NOT_APPLICABLE: Detection.Status.NOT_APPLICABLE,
+}
+
+
+def active_predictor() -> Predictor:
+    """The predictor that the settings name.
+
+    Raises:
+        ModelUnavailable: Its model is missing or broken.
+    """
+    return get_predictor(settings.MODEL_DIR, num_threads=settings.PREDICTOR_THREADS)
+
+
+def active_rule() -> DecisionRule:
+    return DecisionRule(real_threshold=settings.REAL_THRESHOLD, uncertain_above=settings.UNCERTAIN_ABOVE)
+
+
+def detection_create(
+    *, owner: User | None, session_key: str, data: bytes, image: DecodedImage, original_name: str
+) -> Detection:
+    """The stored detection; when the analysis broke it has the status failed, and neither verdict nor probability."""
+    rule = active_rule()
+    detection = Detection(
+        owner=owner,
+        session_key="" if owner else session_key,
+        original_name=display_name(original_name),
+        sha256=image.sha256,
+        format=image.format,
+        width=image.width,
+        height=image.height,
+        byte_count=image.byte_count,
+        threshold=rule.real_threshold,
+        uncertain_above=rule.uncertain_above,
+    )
+    _analyse(detection, image, rule)
+    _store(detection, data, encode_jpeg(image.pixels, max_side=THUMBNAIL_SIDE))
+    return detection
+
+
+def detection_delete(*, detection: Detection) -> None:
+    """Deletes the row and then, by the receiver that every way of deleting has in common, the files."""
+    with transaction.atomic():
+        detection.delete()
+
+
+def detection_review(*, detection: Detection, reviewer: User, verdict: str, note: str) -> Detection:
+    """The detection with the reviewer's verdict beside the machine's; an empty verdict withdraws the review."""
+    with transaction.atomic():
+        current = Detection.objects.select_for_update().get(pk=detection.pk)
+        current.review_verdict = verdict
+        current.review_note = note if verdict else ""
+        current.reviewed_by = reviewer if verdict else None
+        current.reviewed_at = timezone.now() if verdict else None
+        current.save(update_fields=["review_verdict", "review_note", "reviewed_by", "reviewed_at"])
+    return current
+
+
+def detections_claim(*, session_key: str, user: User) -> int:
+    """The number of detections that moved from the session to the account."""
+    if not session_key:
+        return 0
+    return Detection.objects.filter(owner=None, session_key=session_key).update(owner=user, session_key="")
+
+
+def files_remove(*, detection: Detection) -> None:
+    for file in (detection.image, detection.thumbnail):
+        if not file:
+            continue
+        try:
+            file.storage.delete(str(file.name))
+        except OSError:
+            # The row is gone already; what is left to do is to say which file stayed behind.
+            logger.exception("Could not remove %s", file.name)
+
+
+def display_name(name: str) -> str:
+    """The client's file name without its folders and without characters that would not be seen or would mislead."""
+    base = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
+    shown = "".join(character for character in base if character.isprintable()).strip()
+    return shown[: Detection._meta.get_field("original_name").max_length]
+
+
+def _analyse(detection: Detection, image: DecodedImage, rule: DecisionRule) -> None:
+    """Fills in what the model says, or that it could not say anything."""
+    detection.status = Detection.Status.FAILED
+    try:
+        prediction = active_predictor().predict(image, rule=rule, max_faces=settings.MAX_FACES)
+    except ModelUnavailable:
+        logger.exception("No model to judge picture %s with", detection.pk)
+        detection.error_code = "model_unavailable"
+    except Exception:
+        # The edge to native code: whatever breaks in there, the upload is kept, without a verdict.
+        logger.exception("The analysis of picture %s broke", detection.pk)
+        detection.error_code = "analysis_failed"
+    else:
+        _apply(detection, prediction)
+
+
+def _apply(detection: Detection, prediction: Prediction) -> None:
+    detection.status = STATUS_BY_VERDICT[prediction.verdict]
+    detection.verdict = prediction.verdict.value
+    detection.fake_probability = prediction.fake_probability
+    detection.model_version = prediction.model_version
+    detection.faces = [face.as_dict() for face in prediction.faces]
+    detection.timings_ms = dict(prediction.timings_ms)
+
+
+def _store(detection: Detection, data: bytes, thumbnail: bytes) -> None:
+    """Writes files and row together or not at all: the files first, and away with them if anything after fails."""
+    try:
+        detection.image.save("", ContentFile(data), save=False)
+        detection.thumbnail.save("", ContentFile(thumbnail), save=False)
+        with transaction.atomic():
+            detection.save(force_insert=True)
+    except BaseException:
+        # Also when the process is told to stop: a file without its row would never be found again.
+        _discard(detection)
+        raise
+
+
+def _discard(detection: Detection) -> None:
+    """Removes what `_store` may have written, half-written files included."""
+    for path in (picture_path(detection, ""), thumbnail_path(detection, "")):
+        try:
+            default_storage.delete(path)
+        except OSError:
+            logger.exception("Could not remove %s", path)

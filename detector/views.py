@@ -1,0 +1,260 @@
+from http import HTTPStatus
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login
+from django.core.exceptions import RequestDataTooBig
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import cache_control, never_cache
+from django.views.decorators.csrf import requires_csrf_token
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from detector import media, model_cards, ratelimits, services
+from detector.forms import SignupForm, UploadForm
+from detector.images import ACCEPTED_FORMATS
+from detector.models import Detection
+from detector.presentation import faces_for_display
+from detector.ratelimits import LimiterUnavailable
+from detector.responses import picture_too_large, refuse, wants_json
+from detector.visitors import ensure_visitor_key
+
+FAILED_SENTENCE = "The picture was received, but analysing it failed. There is no verdict."
+UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
+UNAVAILABLE_RETRY_AFTER_S = 30
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def upload(request: HttpRequest) -> HttpResponse:
+    if request.method == "POST":
+        return _receive(request)
+    return _upload_page(request, UploadForm())
+
+
+def _receive(request: HttpRequest) -> HttpResponse:
+    try:
+        allowance = ratelimits.take_upload(request)
+    except LimiterUnavailable:
+        return refuse(
+            request,
+            "detector/unavailable.html",
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            UNAVAILABLE_SENTENCE,
+            retry_after=UNAVAILABLE_RETRY_AFTER_S,
+        )
+    if allowance.is_exceeded:
+        return _limited(request, allowance)
+    form = UploadForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return _invalid(request, form)
+    owner = request.user if request.user.is_authenticated else None
+    detection = services.detection_create(
+        owner=owner,
+        session_key="" if owner else ensure_visitor_key(request),
+        data=form.data_bytes,
+        image=form.cleaned_data["picture"],
+        original_name=form.original_name,
+    )
+    return _answer(request, detection)
+
+
+def _limited(request: HttpRequest, allowance: ratelimits.Allowance) -> HttpResponse:
+    wait = f"{allowance.seconds_left} second{'' if allowance.seconds_left == 1 else 's'}"
+    return refuse(
+        request,
+        "detector/limited.html",
+        HTTPStatus.TOO_MANY_REQUESTS,
+        f"That was one upload too many. The next one is possible in {wait}.",
+        retry_after=allowance.seconds_left,
+        limit=allowance.limit,
+        period_s=allowance.period_s,
+    )
+
+
+def _invalid(request: HttpRequest, form: UploadForm) -> HttpResponse:
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if form.is_too_large else HTTPStatus.BAD_REQUEST
+    if wants_json(request):
+        return JsonResponse({"error": form.sentence}, status=status)
+    return _upload_page(request, form, status=status)
+
+
+def _answer(request: HttpRequest, detection: Detection) -> HttpResponse:
+    failed = detection.status == Detection.Status.FAILED
+    if wants_json(request):
+        body = {"url": detection.get_absolute_url()}
+        if failed:
+            return JsonResponse({"error": FAILED_SENTENCE, **body}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        return JsonResponse(body, status=HTTPStatus.CREATED)
+    if failed:
+        return _detection_page(request, detection, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    return redirect(detection)
+
+
+def _upload_page(request: HttpRequest, form: UploadForm, status: int = HTTPStatus.OK) -> HttpResponse:
+    limit, period_s = ratelimits.upload_limit()
+    try:
+        allowance = ratelimits.upload_allowance(request)
+    except LimiterUnavailable:
+        allowance = None
+    context = {
+        "form": form,
+        "upload_limit": limit,
+        "upload_period_s": period_s,
+        "uploads_left": allowance.uploads_left if allowance else None,
+        "retry_after": allowance.seconds_left if allowance and not allowance.uploads_left else None,
+        "redis_down": allowance is None,
+        "max_upload_bytes": settings.MAX_UPLOAD_BYTES,
+        "max_upload_megapixels": f"{settings.MAX_UPLOAD_PIXELS / 1_000_000:g}",
+        "accepted_formats": ACCEPTED_FORMATS,
+        "threshold": settings.REAL_THRESHOLD,
+    }
+    return render(request, "detector/upload.html", context, status=status)
+
+
+@cache_control(private=True, no_store=True)
+@require_safe
+def detection_show(request: HttpRequest, pk: UUID) -> HttpResponse:
+    return _detection_page(request, _visible(request, pk))
+
+
+def _visible(request: HttpRequest, pk: UUID) -> Detection:
+    return get_object_or_404(Detection.objects.visible_to(request), pk=pk)
+
+
+def _detection_page(request: HttpRequest, detection: Detection, status: int = HTTPStatus.OK) -> HttpResponse:
+    context = {
+        "detection": detection,
+        "faces": faces_for_display(detection),
+        "can_delete": detection.is_owned_by(request),
+        "threshold": detection.threshold,
+        "uncertain_above": detection.uncertain_above,
+        "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at}
+        if detection.review_verdict
+        else None,
+    }
+    return render(request, "detector/detection.html", context, status=status)
+
+
+@require_safe
+def detection_image(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The picture, encoded anew: whatever else the uploaded file holds (GPS position, scripts) stays on the server."""
+    return media.respond(request, _visible(request, pk), media.DISPLAY)
+
+
+@require_safe
+def detection_thumbnail(request: HttpRequest, pk: UUID) -> HttpResponse:
+    return media.respond(request, _visible(request, pk), media.THUMBNAIL)
+
+
+@require_safe
+def detection_heatmap(request: HttpRequest, pk: UUID) -> HttpResponse:
+    return media.respond(request, _visible(request, pk), media.HEATMAP)
+
+
+@require_POST
+def detection_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    detection = get_object_or_404(Detection.objects.owned_by(request), pk=pk)
+    services.detection_delete(detection=detection)
+    messages.success(request, "The picture and its result were deleted.")
+    return redirect("detector:history")
+
+
+@cache_control(private=True, no_store=True)
+@require_safe
+def history(request: HttpRequest) -> HttpResponse:
+    own = Detection.objects.owned_by(request)
+    verdict = request.GET.get("verdict", "")
+    if verdict not in Detection.Verdict.values:
+        verdict = ""
+    shown = own.with_verdict(verdict) if verdict else own
+    counts = own.counts_by_verdict()
+    paginator = Paginator(shown.newest_first(), settings.HISTORY_PAGE_SIZE)
+    context = {
+        "page_obj": paginator.get_page(request.GET.get("page")),
+        "paginator": paginator,
+        "verdict": verdict,
+        "counts": counts,
+        "verdict_choices": [
+            {"value": value, "label": label, "count": counts[value]} for value, label in Detection.Verdict.choices
+        ],
+    }
+    return render(request, "detector/history.html", context)
+
+
+@require_safe
+def about(request: HttpRequest) -> HttpResponse:
+    card = model_cards.read_model_card(settings.MODEL_DIR)
+    context = {
+        "spec": card.spec,
+        "metrics": card.metrics,
+        "tables": card.tables,
+        "rule": services.active_rule(),
+    }
+    return render(request, "detector/about.html", context)
+
+
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponse:
+    """Answers as long as this process does; it asks neither the database nor Redis."""
+    return JsonResponse({"status": "ok"})
+
+
+@sensitive_post_parameters()
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def signup(request: HttpRequest) -> HttpResponse:
+    if not settings.SIGNUP_ENABLED:
+        raise Http404("Sign-up is switched off.")
+    if request.user.is_authenticated:
+        return redirect(settings.LOGIN_REDIRECT_URL)
+    target = request.POST.get("next", request.GET.get("next", ""))
+    form = SignupForm(request.POST or None)
+    if form.is_valid():
+        login(request, form.save())
+        return redirect(_safe_target(request, target))
+    return render(request, "registration/signup.html", {"form": form, "next": target})
+
+
+def _safe_target(request: HttpRequest, target: str) -> str:
+    allowed = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
+    return target if allowed else settings.LOGIN_REDIRECT_URL
+
+
+# Error pages
+
+
+@requires_csrf_token
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if isinstance(exception, RequestDataTooBig):
+        return picture_too_large(request)
+    return refuse(request, "400.html", HTTPStatus.BAD_REQUEST, "The request could not be read.")
+
+
+@requires_csrf_token
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return refuse(request, "403.html", HTTPStatus.FORBIDDEN, "You may not do this.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    sentence = "The page has been open for too long or cookies are blocked. Reload it and try again."
+    return refuse(request, "403_csrf.html", HTTPStatus.FORBIDDEN, sentence)
+
+
+@requires_csrf_token
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return refuse(request, "404.html", HTTPStatus.NOT_FOUND, "There is no such page.")
+
+
+@requires_csrf_token
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Takes nothing for granted: the database may be what is broken, so the page has no context."""
+    if wants_json(request):
+        return JsonResponse({"error": "Something went wrong on the server."}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    return HttpResponse(render_to_string("500.html"), status=HTTPStatus.INTERNAL_SERVER_ERROR)
