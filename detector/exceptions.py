@@ -1,0 +1,25 @@
+"""The errors that the detector raises on purpose; their texts are sentences for people."""
+
+
+class DetectorError(Exception):
+    """Base of all errors that this application raises itself."""
+
+
+class InvalidImage(DetectorError):
+    """The uploaded bytes are not a picture that can be judged.
+
+    Attributes:
+        code: A stable machine-readable reason, such as ``too_large`` or ``truncated``.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ModelUnavailable(DetectorError):
+    """A model file is missing, altered, or does not compute what its spec says."""
+
+
+class AnalysisFailed(DetectorError):
+    """Inference broke on a valid picture: there is no verdict and no probability."""

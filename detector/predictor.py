@@ -1,0 +1,389 @@
+"""The cached MobileNet predictor: faces in a picture to calibrated probabilities of being fake. No Django.
+
+`get_predictor` loads a model folder once per process, checks it, and gives every thread its own interpreter.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from detector.exceptions import AnalysisFailed, ModelUnavailable
+from detector.faces import MAX_FACES, BoundingBox, DetectedFace, FaceDetector
+from detector.images import DecodedImage
+from detector.preprocessing import face_input, scaled, square_crop
+
+SELF_TEST_TOLERANCE = 1e-4
+
+
+class Verdict(StrEnum):
+    """What is said about a picture."""
+
+    REAL = "real"
+    FAKE = "fake"
+    NOT_APPLICABLE = "not_applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRule:
+    """How a probability becomes a verdict.
+
+    Attributes:
+        real_threshold: Real needs a real_probability above this.
+        uncertain_above: A Fake with a real_probability above this is uncertain.
+    """
+
+    real_threshold: float = 0.7
+    uncertain_above: float = 0.3
+
+    def verdict(self, fake_probability: float | None) -> Verdict:
+        """Returns the verdict; without a probability there is none to give: not applicable."""
+        if fake_probability is None:
+            return Verdict.NOT_APPLICABLE
+        return Verdict.REAL if 1.0 - fake_probability > self.real_threshold else Verdict.FAKE
+
+    def is_uncertain(self, fake_probability: float | None) -> bool:
+        """Returns whether the verdict is a Fake close enough to Real to be called uncertain."""
+        if fake_probability is None or self.verdict(fake_probability) is not Verdict.FAKE:
+            return False
+        return 1.0 - fake_probability > self.uncertain_above
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FacePrediction:
+    """One judged face.
+
+    Attributes:
+        bbox: The face, in px of the upright original.
+        crop: The square that the network looked at, in px of the upright original.
+        detection_score: The face detector's score, 0 to 1.
+        fake_probability: Calibrated, 0 to 1.
+        cam: (rows, columns) float32 class-activation map over `crop`: logit contributions, positive for fake; its mean
+            plus `ModelSpec.cam_bias` is the logit of fake_probability.
+    """
+
+    bbox: BoundingBox
+    crop: BoundingBox
+    detection_score: float
+    fake_probability: float
+    cam: NDArray[np.float32]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain values, fit for JSON; the map with three decimals."""
+        return {
+            "bbox": list(self.bbox),
+            "crop": list(self.crop),
+            "detection_score": round(self.detection_score, 4),
+            "fake_probability": self.fake_probability,
+            "cam": [[round(float(value), 3) for value in row] for row in self.cam],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the pipeline says about one picture.
+
+    Attributes:
+        faces: Judged faces, the most fake first.
+        model_version: `ModelSpec.version` of the model that judged.
+        rule: The rule that turns the probability into the verdict.
+        timings_ms: Wall time in ms of `decode`, `faces`, `network` and their sum `total`.
+    """
+
+    faces: tuple[FacePrediction, ...]
+    model_version: str
+    rule: DecisionRule
+    timings_ms: dict[str, float]
+
+    @property
+    def fake_probability(self) -> float | None:
+        """The most fake face's probability; None without a face."""
+        return self.faces[0].fake_probability if self.faces else None
+
+    @property
+    def real_probability(self) -> float | None:
+        """1 - fake_probability; None without a face."""
+        return None if self.fake_probability is None else 1.0 - self.fake_probability
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict under `rule`."""
+        return self.rule.verdict(self.fake_probability)
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the verdict is an uncertain Fake."""
+        return self.rule.is_uncertain(self.fake_probability)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The contract of a model folder, read from its spec.json.
+
+    Attributes:
+        name: The architecture's name.
+        version: Names these weights; kept with every detection.
+        input_size: Side of the square input in px; (1, input_size, input_size, 3) float32.
+        color_order: Always RGB.
+        value_range: Input values, 0 to 255; the graph normalises them itself.
+        positive_class: Always fake: scores rise with fakeness.
+        face_margin: Side of the crop as a multiple of the face box's longer side.
+        max_source_side: Crops are reduced to this side in px before they are scaled to the input.
+        decision_threshold: real_probability above which a picture is Real, unless a setting says otherwise.
+        calibration: Temperature, bias and prior that are folded into the graph's classifier.
+        cam_bias: What to add to the mean of a class-activation map to get the logit.
+        weights_sha256: Hex digest of model.tflite.
+        golden_fake_probability: The score of `golden_picture`, for the self-test.
+        code_version: Commit of the code that trained it.
+        data_version: Hex digest of the manifest that it was trained on.
+        config: The resolved training settings.
+    """
+
+    name: str
+    version: str
+    input_size: int
+    color_order: str
+    value_range: Sequence[float]
+    positive_class: str
+    face_margin: float
+    max_source_side: int
+    decision_threshold: float
+    calibration: dict[str, float]
+    cam_bias: float
+    weights_sha256: str
+    golden_fake_probability: float
+    code_version: str
+    data_version: str
+    config: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> "ModelSpec":
+        """Returns the spec in the file.
+
+        Raises:
+            ModelUnavailable: The file is missing, is no JSON, or has not exactly the fields above.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelUnavailable(f"The model's spec {path} can't be read: {error}") from error
+        expected = {each.name for each in fields(cls)}
+        if not isinstance(values, dict) or set(values) != expected:
+            found = set(values) if isinstance(values, dict) else set()
+            raise ModelUnavailable(
+                f"The model's spec {path} lacks {sorted(expected - found)} and has unknown {sorted(found - expected)}."
+            )
+        spec = cls(**values)
+        if (spec.color_order, list(spec.value_range), spec.positive_class) != ("RGB", [0, 255], "fake"):
+            raise ModelUnavailable(f"The model's spec {path} describes an input or output that is not supported.")
+        return spec
+
+
+class Classifier(Protocol):
+    """Judges one face."""
+
+    def __call__(self, face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        """Returns fake_probability and its (rows, columns) map for a (size, size, 3) uint8 RGB face."""
+
+
+class FaceFinder(Protocol):
+    """Finds faces."""
+
+    def detect(self, pixels: NDArray[np.uint8], *, max_faces: int) -> list[DetectedFace]:
+        """Returns the faces in (height, width, 3) uint8 RGB pixels, largest first."""
+
+
+class LiteRTClassifier:
+    """The exported network in LiteRT: one interpreter per thread over one copy of the weights."""
+
+    def __init__(self, weights: bytes, *, num_threads: int) -> None:
+        """Checks that LiteRT accepts the weights.
+
+        Raises:
+            ModelUnavailable: It doesn't, or the outputs are not one probability and one map.
+        """
+        self._weights = weights
+        self._num_threads = num_threads
+        self._local = threading.local()
+        try:
+            shapes = sorted(len(detail["shape"]) for detail in self._interpreter().get_output_details())
+        except (RuntimeError, ValueError) as error:
+            raise ModelUnavailable(f"LiteRT can't load the model: {error}") from error
+        if shapes != [2, 3]:
+            raise ModelUnavailable("The model does not return one probability and one class-activation map.")
+
+    def __call__(self, face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        """Returns fake_probability (0 to 1) and its (rows, columns) float32 map.
+
+        Raises:
+            AnalysisFailed: LiteRT failed, or its result is not a finite number.
+        """
+        interpreter = self._interpreter()
+        try:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], face[None].astype(np.float32))
+            interpreter.invoke()
+            outputs = sorted(interpreter.get_output_details(), key=lambda detail: len(detail["shape"]))
+            probability, cam = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
+        except (RuntimeError, ValueError) as error:
+            raise AnalysisFailed(f"LiteRT failed: {error}") from error
+        value = float(probability[0])
+        if not (math.isfinite(value) and 0.0 <= value <= 1.0 and np.isfinite(cam).all()):
+            raise AnalysisFailed("The network returned something that is not a probability.")
+        return value, cam
+
+    def _interpreter(self) -> Interpreter:
+        if not hasattr(self._local, "interpreter"):
+            interpreter = Interpreter(model_content=self._weights, num_threads=self._num_threads)
+            interpreter.allocate_tensors()
+            self._local.interpreter = interpreter
+        return self._local.interpreter
+
+
+class Predictor:
+    """Faces, crops and judges; safe to share between threads."""
+
+    def __init__(self, spec: ModelSpec, classifier: Classifier, face_finder: FaceFinder) -> None:
+        self.spec = spec
+        self._classifier = classifier
+        self._face_finder = face_finder
+
+    def predict(
+        self, image: DecodedImage, *, rule: DecisionRule | None = None, max_faces: int = MAX_FACES
+    ) -> Prediction:
+        """Returns the prediction; without a face it has no probability.
+
+        Args:
+            image: What `decode_image` returned.
+            rule: Default: the spec's threshold.
+            max_faces: Judges the largest faces up to this count.
+
+        Raises:
+            AnalysisFailed: The network broke.
+        """
+        started = time.perf_counter()
+        height, width = image.pixels.shape[:2]
+        found = self._face_finder.detect(image.pixels, max_faces=max_faces)
+        faces_ms = (time.perf_counter() - started) * 1000
+        started = time.perf_counter()
+        faces = []
+        for face in found:
+            crop = square_crop(face.to_pixels(width, height), width=width, height=height, margin=self.spec.face_margin)
+            probability, cam = self._judge(image.pixels, crop)
+            faces.append(
+                FacePrediction(
+                    bbox=face.to_pixels(image.width, image.height),
+                    crop=_inside(scaled(crop, image.width / width), image.width, image.height),
+                    detection_score=face.score,
+                    fake_probability=probability,
+                    cam=cam,
+                )
+            )
+        network_ms = (time.perf_counter() - started) * 1000
+        faces.sort(key=lambda each: each.fake_probability, reverse=True)
+        timings_ms = {"decode": image.decode_ms, "faces": faces_ms, "network": network_ms}
+        return Prediction(
+            faces=tuple(faces),
+            model_version=self.spec.version,
+            rule=rule or DecisionRule(real_threshold=self.spec.decision_threshold),
+            timings_ms={**timings_ms, "total": sum(timings_ms.values())},
+        )
+
+    def self_test(self) -> None:
+        """Scores a generated picture and compares it with the spec.
+
+        Raises:
+            ModelUnavailable: The score differs by more than `SELF_TEST_TOLERANCE`.
+        """
+        pixels = golden_picture()
+        try:
+            value, _cam = self._judge(pixels, BoundingBox(0, 0, pixels.shape[1], pixels.shape[0]))
+        except AnalysisFailed as error:
+            raise ModelUnavailable(f"The model's self-test failed: {error}") from error
+        if abs(value - self.spec.golden_fake_probability) > SELF_TEST_TOLERANCE:
+            raise ModelUnavailable(
+                f"The model's self-test gave {value:.6f}, its spec says {self.spec.golden_fake_probability:.6f}: "
+                "this machine would give other verdicts than those that were measured."
+            )
+
+    def _judge(self, pixels: NDArray[np.uint8], crop: BoundingBox) -> tuple[float, NDArray[np.float32]]:
+        size, limit = self.spec.input_size, self.spec.max_source_side
+        return self._classifier(face_input(pixels, crop, size=size, max_source_side=limit))
+
+
+def golden_picture() -> NDArray[np.uint8]:
+    """Returns the self-test's (300, 300, 3) uint8 RGB picture: waves and a soft disc, from integers alone."""
+    ys, xs = np.mgrid[0:300, 0:300]
+    red = (xs * 3 + ys) % 256
+    green = (xs * ys // 64) % 256
+    disc = (xs - 150) ** 2 + (ys - 140) ** 2
+    blue = np.clip(255 - disc // 80, 0, 255)
+    skin = disc < 110**2
+    picture = np.stack([red, green, blue], axis=-1)
+    picture[skin] = (picture[skin] + np.array([3 * 224, 3 * 172, 3 * 144])) // 4
+    return picture.astype(np.uint8)
+
+
+def load_predictor(model_dir: Path, *, num_threads: int = 1) -> Predictor:
+    """Returns a checked predictor; `get_predictor` is the cached way to it.
+
+    Args:
+        model_dir: Holds model.tflite and spec.json.
+        num_threads: LiteRT threads per interpreter.
+
+    Raises:
+        ModelUnavailable: A file is missing, altered, or fails its self-test.
+    """
+    spec = ModelSpec.load(model_dir / "spec.json")
+    try:
+        weights = (model_dir / "model.tflite").read_bytes()
+    except OSError as error:
+        raise ModelUnavailable(f"The model's weights can't be read: {error}") from error
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != spec.weights_sha256:
+        raise ModelUnavailable(
+            f"{model_dir / 'model.tflite'} has SHA-256 {digest[:12]}..., its spec expects "
+            f"{spec.weights_sha256[:12]}...: the file was altered or belongs to another spec."
+        )
+    predictor = Predictor(
+        spec, LiteRTClassifier(weights, num_threads=num_threads), FaceDetector(num_threads=num_threads)
+    )
+    predictor.self_test()
+    return predictor
+
+
+_load_lock = threading.Lock()
+
+
+@functools.cache
+def _cached_predictor(model_dir: Path, num_threads: int) -> Predictor:
+    return load_predictor(model_dir, num_threads=num_threads)
+
+
+def get_predictor(model_dir: Path, *, num_threads: int = 1) -> Predictor:
+    """Returns this process's predictor for the model folder, loading it on the first call.
+
+    Args:
+        model_dir: Holds model.tflite and spec.json.
+        num_threads: LiteRT threads per interpreter.
+
+    Raises:
+        ModelUnavailable: A file is missing, altered, or fails its self-test. A failure is not cached.
+    """
+    with _load_lock:
+        return _cached_predictor(Path(model_dir), num_threads)
+
+
+def _inside(box: BoundingBox, width: int, height: int) -> BoundingBox:
+    x, y = min(box.x, width - 1), min(box.y, height - 1)
+    return BoundingBox(x, y, min(box.width, width - x), min(box.height, height - y))
