@@ -1,0 +1,366 @@
+// Makes the pages quicker and friendlier; every page works without it.
+"use strict";
+
+(() => {
+  document.documentElement.classList.add("js");
+
+  const inWords = (seconds) => (seconds === 1 ? "1 second" : `${seconds} seconds`);
+  const inMegabytes = (bytes) => `${Math.max(0.1, bytes / 1024 ** 2).toFixed(1).replace(/\.0$/, "")} MB`;
+
+  // Calls onTick(secondsLeft) now and then once a second, until 0. Counts by the clock: a sleeping tab's timers stop.
+  function countDown(seconds, onTick) {
+    const end = Date.now() + seconds * 1000;
+    let timer = 0;
+    const tick = () => {
+      const left = Math.max(0, Math.ceil((end - Date.now()) / 1000));
+      if (left === 0) {
+        window.clearInterval(timer);
+      }
+      onTick(left);
+    };
+    timer = window.setInterval(tick, 1000);
+    tick();
+    return () => window.clearInterval(timer);
+  }
+
+  function setUpTimes() {
+    const format = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
+    for (const element of document.querySelectorAll("time[data-local]")) {
+      const moment = new Date(element.dateTime);
+      if (!Number.isNaN(moment.valueOf())) {
+        element.title = element.textContent.trim();
+        element.textContent = format.format(moment);
+      }
+    }
+  }
+
+  function setUpCopying() {
+    if (!navigator.clipboard) {
+      return; // only there on https and localhost
+    }
+    for (const button of document.querySelectorAll("[data-copy]")) {
+      const label = button.querySelector("span");
+      button.hidden = false;
+      button.setAttribute("aria-live", "polite");
+      button.addEventListener("click", async () => {
+        try {
+          await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
+          label.textContent = "Copied";
+        } catch {
+          label.textContent = "Not allowed";
+        }
+        window.setTimeout(() => {
+          label.textContent = "Copy";
+        }, 2000);
+      });
+    }
+  }
+
+  function setUpCountdowns() {
+    for (const element of document.querySelectorAll("[data-countdown]")) {
+      countDown(Number(element.dataset.countdown), (left) => {
+        element.textContent = left > 0 ? inWords(left) : "a moment: you can go on now";
+      });
+    }
+  }
+
+  function setUpUpload(form) {
+    const byId = (id) => document.getElementById(id);
+    const input = form.querySelector("input[name=picture]");
+    const camera = byId("camera");
+    const zone = byId("drop-zone");
+    const errors = byId("upload-error");
+    const status = byId("upload-status");
+    const progress = byId("upload-progress");
+    const bar = byId("upload-bar");
+    const stage = byId("upload-stage");
+    const submit = byId("upload-submit");
+    const preview = byId("preview");
+    const submitText = submit.textContent;
+    const maxBytes = Number(form.dataset.maxBytes);
+    const maxMegapixels = Number(form.dataset.maxMegapixels);
+    let chosen = null;
+    let problem = "";
+    let uploading = null;
+    let waiting = false;
+    let stopCountdown = () => {};
+
+    const picture = document.createElement("img");
+    picture.className = "preview__picture";
+    picture.alt = "Preview of the chosen photo";
+    preview.prepend(picture);
+
+    function clearError() {
+      errors.replaceChildren();
+      input.removeAttribute("aria-invalid");
+    }
+
+    function showError(sentence) {
+      const notice = document.createElement("p");
+      notice.className = "notice notice--error";
+      notice.textContent = sentence;
+      errors.replaceChildren(notice);
+      return notice;
+    }
+
+    // What can be said without the server. It checks again, by content; this only spares a pointless upload.
+    function findProblem(file) {
+      if (file.size === 0) {
+        return "This file is empty.";
+      }
+      if (maxBytes && file.size > maxBytes) {
+        return `This file is ${inMegabytes(file.size)}; at most ${inMegabytes(maxBytes)} are accepted. A smaller copy will do.`;
+      }
+      if (file.type && !file.type.startsWith("image/")) {
+        return "This file is not a photo.";
+      }
+      return "";
+    }
+
+    function refuse(sentence) {
+      problem = sentence;
+      input.setAttribute("aria-invalid", "true");
+      showError(sentence);
+    }
+
+    function describe(file, size) {
+      byId("preview-name").textContent = `${file.name} · ${size}${inMegabytes(file.size)}`;
+    }
+
+    function choose(file) {
+      if (uploading) {
+        return;
+      }
+      chosen = file;
+      problem = "";
+      if (!waiting) {
+        clearError();
+      }
+      if (picture.src) {
+        URL.revokeObjectURL(picture.src);
+      }
+      preview.hidden = false;
+      byId("drop-zone-empty").hidden = true;
+      form.querySelector(".file-label__choose").hidden = true;
+      form.querySelector(".file-label__change").hidden = false;
+      describe(file, "");
+      picture.hidden = true;
+      picture.onload = () => {
+        const width = picture.naturalWidth;
+        const height = picture.naturalHeight;
+        describe(file, `${width} × ${height} px · `);
+        picture.hidden = false;
+        if (maxMegapixels && width * height > maxMegapixels * 1e6 && !problem) {
+          refuse(`This photo has ${((width * height) / 1e6).toFixed(1)} megapixels; at most ${maxMegapixels} are accepted.`);
+        }
+      };
+      picture.src = URL.createObjectURL(file);
+      const sentence = findProblem(file);
+      if (sentence) {
+        refuse(sentence);
+      } else {
+        status.textContent = `${file.name} is chosen.`;
+      }
+    }
+
+    // A dropped, pasted or photographed file goes into the one field that is sent, so that all ways in are the same.
+    function take(file) {
+      const transfer = new DataTransfer();
+      transfer.items.add(file);
+      input.files = transfer.files;
+      choose(file);
+    }
+
+    input.addEventListener("change", () => {
+      if (input.files.length > 0) {
+        choose(input.files[0]);
+      }
+    });
+    camera.addEventListener("change", () => {
+      if (camera.files.length > 0) {
+        take(camera.files[0]);
+      }
+    });
+
+    let depth = 0; // dragenter and dragleave also fire for what lies inside the zone
+    const over = (change) => {
+      depth = Math.max(0, change);
+      zone.classList.toggle("is-over", depth > 0);
+    };
+    zone.addEventListener("dragenter", () => over(depth + 1));
+    zone.addEventListener("dragleave", () => over(depth - 1));
+    // The whole window takes the drop: a photo that misses the zone must not replace the page.
+    window.addEventListener("dragover", (event) => event.preventDefault());
+    window.addEventListener("drop", (event) => {
+      event.preventDefault();
+      over(0);
+      const files = event.dataTransfer ? event.dataTransfer.files : [];
+      if (files.length > 1) {
+        showError("One photo at a time, please.");
+      } else if (files.length === 1) {
+        take(files[0]);
+        submit.focus();
+      }
+    });
+    document.addEventListener("paste", (event) => {
+      const file = event.clipboardData && [...event.clipboardData.files].find((item) => item.type.startsWith("image/"));
+      if (file) {
+        event.preventDefault();
+        take(file);
+        submit.focus();
+      }
+    });
+
+    // Locked, yet still focusable: a button that is disabled under the keyboard's focus would lose it.
+    function lock(text) {
+      submit.setAttribute("aria-disabled", "true");
+      submit.textContent = text;
+    }
+
+    function unlock() {
+      submit.removeAttribute("aria-disabled");
+      submit.textContent = submitText;
+    }
+
+    function wait(seconds) {
+      stopCountdown();
+      waiting = true;
+      const notice = showError("");
+      // Said once when it appears and once when it is over; the seconds between are for the eye only.
+      const spoken = document.createElement("span");
+      spoken.className = "visually-hidden";
+      spoken.textContent = `All uploads are used for now. The next one is free in ${inWords(seconds)}.`;
+      const seen = document.createElement("span");
+      seen.setAttribute("aria-hidden", "true");
+      notice.append(spoken, seen);
+      stopCountdown = countDown(seconds, (left) => {
+        if (left > 0) {
+          lock(`Wait ${left} s`);
+          seen.textContent = `All uploads are used for now. The next one is free in ${inWords(left)}.`;
+          return;
+        }
+        waiting = false;
+        unlock();
+        clearError();
+        status.textContent = "You can upload again.";
+        showAllowance(null);
+      });
+    }
+
+    function showAllowance(left) {
+      const allowance = byId("allowance");
+      if (!allowance) {
+        return;
+      }
+      if (left === null) {
+        allowance.hidden = true; // the count was of the page's load and is wrong by now
+        return;
+      }
+      allowance.querySelector("strong").textContent = String(left);
+      allowance.querySelectorAll(".pip").forEach((pip, place) => pip.classList.toggle("pip--left", place < left));
+    }
+
+    function finish() {
+      uploading = null;
+      progress.hidden = true;
+      form.removeAttribute("aria-busy");
+      if (!waiting) {
+        unlock();
+      }
+    }
+
+    function answered(request) {
+      const body = request.response && typeof request.response === "object" ? request.response : {};
+      if (body.url) {
+        window.location.assign(body.url); // also when the analysis failed: the result page says so
+        return;
+      }
+      finish();
+      if (typeof body.uploads_left === "number") {
+        showAllowance(body.uploads_left);
+      }
+      const seconds = Number(body.retry_after || request.getResponseHeader("Retry-After")) || 0;
+      if (request.status === 429) {
+        showAllowance(0);
+        wait(Math.max(1, Math.ceil(seconds)));
+      } else if (request.status === 413) {
+        refuse(body.error || `This file is too large; at most ${inMegabytes(maxBytes)} are accepted.`);
+      } else if (request.status === 403) {
+        showError("This page is too old to send from. Reload it and choose the photo again.");
+      } else if (body.error) {
+        showError(body.error);
+      } else {
+        showError("Something broke on our side and no verdict was given. Please try again.");
+      }
+    }
+
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (uploading || waiting) {
+        return;
+      }
+      if (!chosen) {
+        showError("Choose a photo first.");
+        input.focus();
+        return;
+      }
+      if (problem) {
+        showError(problem);
+        return;
+      }
+      clearError();
+      const request = new XMLHttpRequest();
+      uploading = request;
+      form.setAttribute("aria-busy", "true");
+      lock("Uploading…");
+      progress.hidden = false;
+      bar.value = 0;
+      stage.textContent = "Uploading";
+      status.textContent = "Uploading the photo.";
+      request.upload.addEventListener("progress", (step) => {
+        if (step.lengthComputable) {
+          const done = Math.floor((100 * step.loaded) / step.total);
+          bar.value = done;
+          stage.textContent = `Uploading, ${done} %`;
+        }
+      });
+      request.upload.addEventListener("load", () => {
+        bar.removeAttribute("value");
+        stage.textContent = "Looking at the face";
+        lock("Analysing…");
+        status.textContent = "Uploaded. The photo is being analysed.";
+      });
+      request.addEventListener("load", () => answered(request));
+      request.addEventListener("error", () => {
+        finish();
+        showError("The server could not be reached. Check the connection and try again.");
+      });
+      request.open("POST", form.action);
+      request.responseType = "json";
+      request.setRequestHeader("Accept", "application/json");
+      request.send(new FormData(form));
+    });
+
+    // Coming back with the browser's Back button restores the page as it was left: in the middle of an upload.
+    window.addEventListener("pageshow", (event) => {
+      if (event.persisted) {
+        finish();
+        showAllowance(null);
+      }
+    });
+
+    if (form.dataset.retryAfter) {
+      wait(Number(form.dataset.retryAfter));
+    } else if (input.files.length > 0) {
+      choose(input.files[0]); // kept by the browser over a reload
+    }
+  }
+
+  setUpTimes();
+  setUpCopying();
+  setUpCountdowns();
+  const upload = document.getElementById("upload-form");
+  if (upload) {
+    setUpUpload(upload);
+  }
+})();

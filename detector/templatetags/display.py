@@ -1,0 +1,114 @@
+"""How figures read on a page: probabilities, measurements and places on a picture."""
+
+import math
+from collections.abc import Sequence
+
+from django import template
+
+register = template.Library()
+
+PERCENT = "\N{NO-BREAK SPACE}%"
+FORMAT_NAMES = {"WEBP": "WebP"}
+NOT_MEASURED = "not measured"
+PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+MOST_PIPS = 12  # more than a dozen dots nobody counts, the number beside them is enough
+
+
+@register.filter
+def percent(probability: float | None) -> str:
+    """The probability as "82.4 %", with a space that does not break; never 0 % or 100 %, which no model can promise."""
+    if probability is None:
+        return ""
+    if probability > 0.999:
+        return f"over 99.9{PERCENT}"
+    if probability < 0.001:
+        return f"under 0.1{PERCENT}"
+    return f"{probability * 100:.1f}{PERCENT}"
+
+
+@register.filter
+def mark(threshold: float) -> str:
+    """A threshold as "70 %", with decimals only where it has them."""
+    return f"{round(threshold * 100, 2):g}{PERCENT}"
+
+
+@register.filter
+def permille(probability: float | None) -> int:
+    """The place of a probability on a scale of 1000 units."""
+    return round(1000 * (probability or 0.0))
+
+
+@register.filter
+def share_of(length: float, whole: float) -> str:
+    """A length as the percentage of `whole` that SVG coordinates take."""
+    return f"{100 * length / whole:.3f}%" if whole else "0%"
+
+
+@register.filter
+def minus(value: float, other: float) -> float:
+    """The distance between two places on a scale."""
+    return value - other
+
+
+@register.filter
+def pips(left: int, limit: int) -> list[bool]:
+    """One truth value per upload of the allowance, the unused ones first; nothing when they would not fit a line."""
+    return [place < left for place in range(limit)] if 0 < limit <= MOST_PIPS else []
+
+
+@register.filter
+def period(seconds_count: int) -> str:
+    """The span of a rate limit as the words after "this" or "a": "minute", "hour", "day", "30 seconds"."""
+    return PERIODS.get(seconds_count, f"{seconds_count} seconds")
+
+
+@register.filter
+def milliseconds(value: float | None) -> str:
+    """A duration as "38 ms", "4.2 ms" or "1.30 s"."""
+    if value is None:
+        return NOT_MEASURED
+    if value >= 1000:
+        return f"{value / 1000:.2f} s"
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+@register.filter
+def megabytes(byte_count: int) -> str:
+    """A limit in bytes as "15 MB" (binary, as the setting counts)."""
+    return f"{byte_count / 1024**2:.1f}".rstrip("0").rstrip(".") + " MB"
+
+
+@register.filter
+def format_name(name: str) -> str:
+    """A picture format as people write it."""
+    return FORMAT_NAMES.get(name, name)
+
+
+@register.filter
+def format_list(names: Sequence[str]) -> str:
+    """The accepted formats as "JPEG, PNG or WebP"."""
+    shown = [format_name(name) for name in names]
+    return " or ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A waiting time as "1 second" or "23 seconds", rounded up so that nobody comes back too early."""
+    whole = max(1, math.ceil(value or 0))
+    return f"{whole} second" if whole == 1 else f"{whole} seconds"
+
+
+@register.filter
+def figure(value: object) -> str:
+    """A measured figure with three decimals, or the words for one that is absent."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return NOT_MEASURED
+    return f"{value:.3f}"
+
+
+@register.filter
+def interval(bounds: Sequence[float] | None) -> str:
+    """A confidence interval as "0.912 to 0.934", empty when there is none."""
+    if not bounds or len(bounds) != 2:
+        return ""
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
