@@ -133,6 +133,9 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 # Hashed names need a `collectstatic` first, which neither the development server nor a test run has done.
 HASHED_STATIC_FILES = not DEBUG and "pytest" not in sys.modules
+# Without them the files are served straight from the folders they are edited in.
+WHITENOISE_USE_FINDERS = not HASHED_STATIC_FILES
+WHITENOISE_AUTOREFRESH = not HASHED_STATIC_FILES
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
