@@ -1,0 +1,119 @@
+import json
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from detector import services
+from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
+from detector.images import decode_image
+from detector.predictor import DecisionRule, Prediction, Predictor, Verdict
+
+WORDS = {"real": "Real", "fake": "Fake"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Judge pictures and print one line for each. Folders are searched through, hidden files left out; everything "
+        "else in them counts as a picture. Nothing is stored. Exits with 1 if any picture could not be judged; a "
+        "picture without a face is not a failure."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("paths", nargs="+", metavar="PATH", type=Path, help="a picture, or a folder of pictures")
+        parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            predictor = services.active_predictor()
+        except ModelUnavailable as error:
+            raise CommandError(f"No verdict can be given: {error}") from error
+        rule = services.active_rule()
+        counts = {"done": 0, "no_face": 0, "error": 0}
+        paths = [path for given in options["paths"] for path in _pictures(given)]
+        # Shown on a terminal only (disable=None), on standard error.
+        for path in tqdm(paths, disable=None, unit="picture", file=sys.stderr):
+            record = judge(path, predictor, rule)
+            counts[record["status"]] += 1
+            with tqdm.external_write_mode(file=sys.stderr):
+                self.stdout.write(json.dumps(record) if options["json"] else describe(record))
+        self.stderr.write(
+            f"{len(paths)} picture{'' if len(paths) == 1 else 's'}: {counts['done']} judged, "
+            f"{counts['no_face']} without a face, {counts['error']} failed"
+        )
+        if counts["error"]:
+            sys.exit(1)
+
+
+def judge(path: Path, predictor: Predictor, rule: DecisionRule) -> dict[str, Any]:
+    """What there is to say about one file, an error included."""
+    record: dict[str, Any] = {
+        "path": str(path),
+        "status": "error",
+        "verdict": None,
+        "fake_probability": None,
+        "real_probability": None,
+        "faces": [],
+        "model_version": predictor.spec.version,
+        "error": None,
+    }
+    try:
+        image = decode_image(_read(path), max_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_UPLOAD_PIXELS)
+        prediction = predictor.predict(image, rule=rule, max_faces=settings.MAX_FACES)
+    except (InvalidImage, AnalysisFailed) as error:
+        return record | {"error": str(error)}
+    except OSError as error:
+        return record | {"error": f"The file could not be read: {error.strerror or error}."}
+    return record | _result(prediction)
+
+
+def _result(prediction: Prediction) -> dict[str, Any]:
+    if prediction.verdict is Verdict.NOT_APPLICABLE:
+        return {"status": "no_face", "model_version": prediction.model_version}
+    return {
+        "status": "done",
+        "verdict": prediction.verdict.value,
+        "fake_probability": prediction.fake_probability,
+        "real_probability": prediction.real_probability,
+        "faces": [{"box": list(face.bbox), "fake_probability": face.fake_probability} for face in prediction.faces],
+        "model_version": prediction.model_version,
+    }
+
+
+def describe(record: dict[str, Any]) -> str:
+    if record["status"] == "error":
+        return f"{record['path']}: error: {record['error']}"
+    if record["status"] == "no_face":
+        return f"{record['path']}: no face found, so no verdict"
+    count = len(record["faces"])
+    return (
+        f"{record['path']}: {WORDS[record['verdict']]}, {record['real_probability']:.1%} real "
+        f"({count} face{'' if count == 1 else 's'})"
+    )
+
+
+def _read(path: Path) -> bytes:
+    limit = settings.MAX_UPLOAD_BYTES
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        # Said here, because decode_image() would take the part that was read for the whole file.
+        raise InvalidImage(f"The file is too large; at most {limit / 1024**2:g} MB are accepted.", code="too_large")
+    return data
+
+
+def _pictures(given: Path) -> Iterator[Path]:
+    """The path itself, or every file below it in a steady order. Links to folders are not followed into circles."""
+    if not given.is_dir():
+        yield given
+        return
+    for folder, subfolders, names in os.walk(given):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        files = (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+        yield from (file for file in files if file.is_file())
