@@ -1,0 +1,162 @@
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from detector import services
+from detector.forms import ReviewForm
+from detector.models import Detection
+from detector.presentation import faces_for_display
+
+REVIEW_FIELDS = ("review_verdict", "review_note", "reviewed_by", "reviewed_at")
+
+
+class ReviewedFilter(admin.SimpleListFilter):
+    title = "reviewed"
+    parameter_name = "reviewed"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Yes"), ("no", "No")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Detection]) -> QuerySet[Detection]:
+        if self.value() is None:
+            return queryset
+        return queryset.filter(reviewed_at__isnull=self.value() == "no")
+
+
+@admin.register(Detection)
+class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Past detections. What the machine wrote is read-only; a reviewer's own verdict and note stand beside it."""
+
+    form = ReviewForm
+    list_display = [
+        "list_thumbnail",
+        "machine_verdict",
+        "shown_probability",
+        "review_verdict",
+        "shown_owner",
+        "model_version",
+        "created_at",
+    ]
+    list_display_links = ["list_thumbnail", "machine_verdict"]
+    list_filter = [
+        "verdict",
+        "status",
+        ReviewedFilter,
+        "review_verdict",
+        "model_version",
+        "created_at",
+        ("owner", admin.RelatedOnlyFieldListFilter),
+    ]
+    list_select_related = ["owner"]
+    list_per_page = 50
+    search_fields = ["original_name", "sha256", "owner__username", "owner__email"]
+    search_help_text = "File name, SHA-256, or the owner's user name or e-mail address"
+    date_hierarchy = "created_at"
+    ordering = ["-created_at"]
+    readonly_fields = [
+        "picture",
+        "machine_verdict",
+        "shown_probability",
+        "threshold",
+        "uncertain_above",
+        "model_version",
+        "status",
+        "error_code",
+        "timings_ms",
+        "original_name",
+        "sha256",
+        "format",
+        "width",
+        "height",
+        "byte_count",
+        "shown_owner",
+        "created_at",
+        "reviewed_by",
+        "reviewed_at",
+    ]
+    fieldsets = [
+        (None, {"fields": ["picture"]}),
+        ("Review", {"fields": REVIEW_FIELDS}),
+        (
+            "Machine",
+            {
+                "fields": [
+                    "machine_verdict",
+                    "shown_probability",
+                    "threshold",
+                    "uncertain_above",
+                    "model_version",
+                    "status",
+                    "error_code",
+                    "timings_ms",
+                ]
+            },
+        ),
+        (
+            "Upload",
+            {
+                "fields": [
+                    "original_name",
+                    "sha256",
+                    "format",
+                    "width",
+                    "height",
+                    "byte_count",
+                    "shown_owner",
+                    "created_at",
+                ]
+            },
+        ),
+    ]
+
+    class Media:
+        css = {"all": ["detector/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """A detection comes from an upload, never from a form full of figures."""
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
+        queryset = super().get_queryset(request)
+        # The list shows no boxes and no heat maps, and the maps make up most of a row.
+        if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
+            return queryset.defer("faces", "timings_ms", "review_note")
+        return queryset
+
+    def save_model(self, request: HttpRequest, obj: Detection, form: Any, change: bool) -> None:
+        assert request.user.is_authenticated  # the admin lets nobody else in
+        if form.has_changed():
+            services.detection_review(
+                detection=obj, reviewer=request.user, verdict=obj.review_verdict, note=obj.review_note
+            )
+
+    @admin.display(description="picture")
+    def list_thumbnail(self, detection: Detection) -> SafeString:
+        address = reverse("detector:detection-thumbnail", args=[detection.pk])
+        return format_html('<img class="list-thumbnail" src="{}" alt="{}" loading="lazy">', address, str(detection))
+
+    @admin.display(description="verdict", ordering="verdict")
+    def machine_verdict(self, detection: Detection) -> str:
+        if detection.is_uncertain:
+            return "Fake, uncertain"
+        return detection.get_verdict_display() or detection.get_status_display()
+
+    @admin.display(description="fake probability", ordering="fake_probability", empty_value="none")
+    def shown_probability(self, detection: Detection) -> str | None:
+        return None if detection.fake_probability is None else f"{detection.fake_probability:.1%}"
+
+    @admin.display(description="owner", ordering="owner__username")
+    def shown_owner(self, detection: Detection) -> str:
+        return detection.owner.get_username() if detection.owner else "visitor without an account"
+
+    @admin.display(description="")
+    def picture(self, detection: Detection) -> SafeString:
+        return render_to_string(
+            "admin/detector/_picture.html", {"detection": detection, "faces": faces_for_display(detection)}
+        )
