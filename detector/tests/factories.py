@@ -1,0 +1,111 @@
+"""Pictures, predictions and rows for tests; every argument has a default that makes a valid one."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.uploadedfile import SimpleUploadedFile
+from PIL import Image
+
+from detector.faces import BoundingBox
+from detector.images import DecodedImage
+from detector.models import Detection
+from detector.predictor import DecisionRule, FacePrediction, Prediction
+
+MODEL_VERSION = "test-1"
+VISITOR_KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def make_picture(
+    width: int = 320, height: int = 240, *, file_format: str = "JPEG", seed: int = 0, **save_options: Any
+) -> bytes:
+    """A picture of blurred noise: nobody's face, and different bytes for every seed."""
+    noise = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((width, height)).save(buffer, file_format, **save_options)
+    return buffer.getvalue()
+
+
+def make_jpeg(width: int = 320, height: int = 240, **options: Any) -> bytes:
+    return make_picture(width, height, file_format="JPEG", **options)
+
+
+def make_upload(data: bytes | None = None, name: str = "holiday.jpg") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, make_jpeg() if data is None else data)
+
+
+def make_face(fake_probability: float = 0.9, x: int = 100, y: int = 60, side: int = 80) -> FacePrediction:
+    return FacePrediction(
+        bbox=BoundingBox(x, y, side, side),
+        crop=BoundingBox(x - 20, y - 20, side + 40, side + 40),
+        detection_score=0.97,
+        fake_probability=fake_probability,
+        cam=np.linspace(-4.0, 8.0, 49, dtype=np.float32).reshape(7, 7),
+    )
+
+
+def make_prediction(*fake_probabilities: float, rule: DecisionRule | None = None) -> Prediction:
+    """One face for each probability, the most fake first; without any, a picture without a face."""
+    probabilities = sorted(fake_probabilities, reverse=True)
+    return Prediction(
+        faces=tuple(make_face(p, x=100 + 40 * number) for number, p in enumerate(probabilities)),
+        model_version=MODEL_VERSION,
+        rule=rule or DecisionRule(),
+        timings_ms={"decode": 1.0, "faces": 2.0, "network": 3.0, "total": 6.0},
+    )
+
+
+class FakePredictor:
+    """Stands for the model: says of every picture what it was told to, or raises it."""
+
+    def __init__(self, *fake_probabilities: float) -> None:
+        self.fake_probabilities = fake_probabilities
+        self.error: Exception | None = None
+        self.images: list[DecodedImage] = []
+        self.spec = SimpleNamespace(version=MODEL_VERSION)
+
+    def predict(self, image: DecodedImage, *, rule: DecisionRule, max_faces: int = 20) -> Prediction:
+        self.images.append(image)
+        if self.error:
+            raise self.error
+        return make_prediction(*self.fake_probabilities[:max_faces], rule=rule)
+
+
+def make_user(username: str = "ada", **fields: Any) -> User:
+    return User.objects.create_user(username=username, password="correct horse battery", **fields)
+
+
+def make_detection(*fake_probabilities: float, no_face: bool = False, failed: bool = False, **fields: Any) -> Detection:
+    """A stored detection with its files: of one face that is 90 % fake, unless told otherwise."""
+    if not fake_probabilities and not no_face and not failed:
+        fake_probabilities = (0.9,)
+    prediction = make_prediction(*fake_probabilities)
+    data = fields.pop("data", None) or make_jpeg()
+    values: dict[str, Any] = {
+        "original_name": "holiday.jpg",
+        "sha256": "ab" * 32,
+        "format": "JPEG",
+        "width": 320,
+        "height": 240,
+        "byte_count": len(data),
+        "status": Detection.Status.DONE if prediction.faces else Detection.Status.NOT_APPLICABLE,
+        "verdict": prediction.verdict.value,
+        "fake_probability": prediction.fake_probability,
+        "threshold": 0.7,
+        "uncertain_above": 0.3,
+        "model_version": MODEL_VERSION,
+        "faces": [face.as_dict() for face in prediction.faces],
+        "timings_ms": dict(prediction.timings_ms),
+    }
+    if failed:
+        values |= {"status": Detection.Status.FAILED, "verdict": "", "model_version": "", "timings_ms": {}}
+    if fields.get("owner") is None:
+        values["session_key"] = VISITOR_KEY
+    detection = Detection(**values | fields)
+    detection.image.save("", ContentFile(data), save=False)
+    detection.thumbnail.save("", ContentFile(make_jpeg(256, 192)), save=False)
+    detection.save(force_insert=True)
+    return detection

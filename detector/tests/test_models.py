@@ -1,0 +1,99 @@
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from detector.models import Detection
+from detector.tests.factories import make_detection, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(
+    ("constraint", "values"),
+    [
+        ("probability_in_unit_range", {"fake_probability": 1.2}),
+        ("probability_in_unit_range", {"fake_probability": -0.1}),
+        ("thresholds_in_unit_range", {"threshold": 1.5}),
+        ("thresholds_in_unit_range", {"uncertain_above": -0.5}),
+        ("verdict_matches_status", {"fake_probability": None}),
+        ("verdict_matches_status", {"verdict": ""}),
+        ("verdict_matches_status", {"verdict": "not_applicable"}),
+        ("verdict_matches_status", {"status": "failed"}),
+        ("verdict_matches_status", {"status": "failed", "verdict": ""}),
+        ("verdict_matches_status", {"status": "failed", "verdict": "fake", "fake_probability": None}),
+        ("verdict_matches_status", {"status": "not_applicable", "verdict": "not_applicable"}),
+        ("verdict_matches_status", {"status": "invented"}),
+        ("has_owner_or_session", {"session_key": ""}),
+        ("review_has_verdict_and_time", {"review_verdict": "real"}),
+    ],
+)
+def test_the_database_refuses_a_row_that_contradicts_itself(constraint: str, values: dict[str, Any]) -> None:
+    detection = make_detection()
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Detection.objects.filter(pk=detection.pk).update(**values)
+
+
+@pytest.mark.parametrize(
+    ("fake_probability", "verdict", "is_uncertain"),
+    [
+        (0.0, "real", False),
+        (0.29, "real", False),
+        (0.3, "fake", True),  # exactly 0.7 is not above 0.7
+        (0.5, "fake", True),
+        (0.69, "fake", True),
+        (0.71, "fake", False),
+        (1.0, "fake", False),
+    ],
+)
+def test_a_verdict_follows_the_rule(fake_probability: float, verdict: str, is_uncertain: bool) -> None:
+    detection = make_detection(fake_probability)
+    assert (detection.verdict, detection.is_uncertain) == (verdict, is_uncertain)
+    assert detection.real_probability == pytest.approx(1 - fake_probability)
+
+
+def test_an_old_verdict_keeps_the_rule_it_was_given_under() -> None:
+    detection = make_detection(0.5, threshold=0.7, uncertain_above=0.6)
+    assert detection.is_uncertain is False
+
+
+@pytest.mark.parametrize("kind", [{"no_face": True}, {"failed": True}])
+def test_without_a_probability_nothing_is_uncertain(kind: dict[str, bool]) -> None:
+    detection = make_detection(**kind)
+    assert detection.is_uncertain is False
+    assert detection.real_probability is None
+
+
+def test_detections_are_counted_by_verdict() -> None:
+    for probability in (0.1, 0.2, 0.9):
+        make_detection(probability)
+    make_detection(no_face=True)
+    make_detection(failed=True)
+    assert Detection.objects.counts_by_verdict() == {"total": 5, "real": 2, "fake": 1, "not_applicable": 1}
+
+
+def test_the_newest_comes_first() -> None:
+    first, second = make_detection(), make_detection()
+    assert list(Detection.objects.newest_first()) == [second, first]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({}, "holiday.jpg (Fake)"),
+        ({"failed": True}, "holiday.jpg (Failed)"),
+        ({"no_face": True}, "holiday.jpg (Not applicable)"),
+    ],
+)
+def test_a_detection_reads_as_its_name_and_verdict(values: dict[str, Any], text: str) -> None:
+    assert str(make_detection(**values)) == text
+
+
+def test_an_account_s_detections_go_with_it_and_a_reviewer_s_reviews_stay() -> None:
+    ada, grace = make_user("ada"), make_user("grace")
+    make_detection(owner=ada)
+    reviewed = make_detection(reviewed_by=ada, review_verdict="real", reviewed_at="2026-01-01T00:00Z", owner=grace)
+    ada.delete()
+    assert Detection.objects.get() == reviewed
+    reviewed.refresh_from_db()
+    assert (reviewed.reviewed_by, reviewed.review_verdict) == (None, "real")

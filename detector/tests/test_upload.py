@@ -1,0 +1,246 @@
+import json
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.conf import settings as site_settings
+from django.test import Client
+from django.urls import reverse
+from pytest_django.asserts import assertContains, assertRedirects, assertTemplateUsed
+from pytest_django.fixtures import Settings
+
+from detector.models import Detection
+from detector.tests.factories import FakePredictor, make_jpeg, make_picture, make_upload, make_user
+from detector.visitors import SESSION_FIELD
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter", "predictor")]
+
+URL = reverse("detector:upload")
+JSON: dict[str, Any] = {"headers": {"accept": "application/json"}}
+
+
+def send(client: Client, data: bytes | None = None, name: str = "holiday.jpg", **extra: Any) -> Any:
+    return client.post(URL, {"picture": make_upload(data, name)}, **extra)
+
+
+def test_the_page_says_what_is_accepted_and_how_many_uploads_are_left(client: Client) -> None:
+    response = client.get(URL)
+    assert response.status_code == HTTPStatus.OK
+    assert response.context["uploads_left"] == 5
+    assert response.context["upload_limit"] == 5
+    assert response.context["upload_period_s"] == 60
+    assert response.context["max_upload_bytes"] == 15 * 1024 * 1024
+    assert response.context["max_upload_megapixels"] == "50"
+    assert response.context["redis_down"] is False
+    assertContains(response, "JPEG")
+
+
+def test_looking_at_the_page_uses_no_upload_up(client: Client) -> None:
+    for _ in range(7):
+        client.get(URL)
+    assert client.get(URL).context["uploads_left"] == 5
+    send(client)
+    assert client.get(URL).context["uploads_left"] == 4
+
+
+def test_an_anonymous_upload_leads_to_its_result(client: Client) -> None:
+    response = send(client)
+    detection = Detection.objects.get()
+    assertRedirects(response, reverse("detector:detection", args=[detection.pk]))
+    assert detection.owner is None
+    assert detection.session_key == client.session[SESSION_FIELD]
+    assert len(detection.session_key) == 40
+    assert (detection.status, detection.verdict, detection.fake_probability) == ("done", "fake", 0.9)
+
+
+def test_an_upload_with_an_account_belongs_to_the_account(client: Client) -> None:
+    user = make_user()
+    client.force_login(user)
+    send(client)
+    detection = Detection.objects.get()
+    assert detection.owner == user
+    assert detection.session_key == ""
+
+
+def test_a_script_gets_the_result_s_address(client: Client) -> None:
+    response = send(client, **JSON)
+    assert response.status_code == HTTPStatus.CREATED
+    assert json.loads(response.content) == {"url": Detection.objects.get().get_absolute_url()}
+
+
+def test_a_second_upload_of_the_same_visitor_joins_the_first(client: Client) -> None:
+    send(client)
+    send(client)
+    assert len(set(Detection.objects.values_list("session_key", flat=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "part_of_the_sentence"),
+    [
+        (b"", "empty"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a JPEG, PNG or WebP"),
+        (make_picture(file_format="TIFF"), "not a JPEG, PNG or WebP"),
+        (make_jpeg()[:-400], "incomplete"),
+        (make_picture(20, 400), "at least 32"),
+    ],
+    ids=["empty", "svg", "tiff", "truncated", "too small"],
+)
+def test_what_is_not_a_picture_is_refused_with_the_reason(
+    client: Client, data: bytes, part_of_the_sentence: str, media_root: Any
+) -> None:
+    page = send(client, data)
+    assert page.status_code == HTTPStatus.BAD_REQUEST
+    assertTemplateUsed(page, "detector/upload.html")
+    assertContains(page, part_of_the_sentence, status_code=HTTPStatus.BAD_REQUEST)
+    script = send(client, data, **JSON)
+    assert script.status_code == HTTPStatus.BAD_REQUEST
+    assert part_of_the_sentence in json.loads(script.content)["error"]
+    assert not Detection.objects.exists()
+    assert not media_root.exists()
+
+
+def test_a_form_without_a_picture_is_refused(client: Client) -> None:
+    response = client.post(URL)
+    assertContains(response, "Choose a picture first.", status_code=HTTPStatus.BAD_REQUEST)
+
+
+def test_two_pictures_at_once_are_refused(client: Client) -> None:
+    response = client.post(URL, {"picture": make_upload(), "another": make_upload()})
+    assert response.status_code == HTTPStatus.BAD_REQUEST
+    assert not Detection.objects.exists()
+
+
+def test_a_picture_over_the_limit_is_too_large(client: Client, settings: Settings) -> None:
+    settings.MAX_UPLOAD_BYTES = 1000
+    response = send(client)
+    assertContains(response, "accepted", status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    assert not Detection.objects.exists()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_body_over_the_limit_is_refused_unread(client: Client, settings: Settings, debug: bool) -> None:
+    class Unreadable:
+        def read(self, size: int = -1) -> bytes:
+            raise AssertionError("The body was read.")
+
+        readline = read
+
+    settings.DEBUG = debug
+    length = site_settings.MAX_UPLOAD_BYTES + site_settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1
+    body: dict[str, Any] = {
+        "wsgi.input": Unreadable(),
+        "CONTENT_LENGTH": str(length),
+        "CONTENT_TYPE": "multipart/form-data; boundary=x",
+    }
+    page = client.post(URL, **body)
+    assert page.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    assertTemplateUsed(page, "413.html")
+    script = client.post(URL, **body, **JSON)
+    assert script.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    assert json.loads(script.content) == {"error": "The file is too large; at most 15.0 MB are accepted."}
+    assert client.get(URL).context["uploads_left"] == 5
+
+
+def test_a_picture_of_exactly_the_limit_is_let_in(client: Client, settings: Settings) -> None:
+    data = make_jpeg()
+    settings.MAX_UPLOAD_BYTES = len(data)
+    assert send(client, data).status_code == HTTPStatus.FOUND
+
+
+def test_form_fields_that_are_too_large_are_refused(client: Client) -> None:
+    response = client.post(URL, {"picture": make_upload(), "note": "x" * 300_000})
+    assert response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+def test_a_picture_without_a_face_has_no_verdict(client: Client, predictor: FakePredictor) -> None:
+    predictor.fake_probabilities = ()
+    assert send(client).status_code == HTTPStatus.FOUND
+    detection = Detection.objects.get()
+    assert (detection.status, detection.verdict) == ("not_applicable", "not_applicable")
+    assert detection.fake_probability is None
+
+
+def test_a_failed_analysis_says_so_and_gives_no_verdict(client: Client, predictor: FakePredictor) -> None:
+    predictor.error = RuntimeError("tensor arena")
+    page = send(client)
+    assert page.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assertTemplateUsed(page, "detector/detection.html")
+    assert "tensor arena" not in page.content.decode()
+    script = send(client, **JSON)
+    assert script.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert set(json.loads(script.content)) == {"error", "url"}
+    for detection in Detection.objects.all():
+        assert (detection.status, detection.verdict, detection.fake_probability) == ("failed", "", None)
+        assert detection.image.storage.exists(str(detection.image.name))
+
+
+def test_the_sixth_upload_is_limited(client: Client) -> None:
+    for _ in range(5):
+        assert send(client).status_code == HTTPStatus.FOUND
+    page = send(client)
+    assert page.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    assertTemplateUsed(page, "detector/limited.html")
+    wait = page.context["retry_after"]
+    assert 1 <= wait <= 60
+    assert page["Retry-After"] == str(wait)
+    script = send(client, **JSON)
+    assert script.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    body = json.loads(script.content)
+    assert script["Retry-After"] == str(body["retry_after"])
+    assert f"{body['retry_after']} second" in body["error"]
+    assert Detection.objects.count() == 5
+    assert client.get(URL).context["uploads_left"] == 0
+
+
+def test_a_refused_picture_counts_as_an_upload(client: Client) -> None:
+    send(client, b"nothing")
+    assert client.get(URL).context["uploads_left"] == 4
+
+
+def test_without_redis_uploads_are_refused_and_the_page_works(client: Client, settings: Settings) -> None:
+    settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
+    page = client.get(URL)
+    assert page.status_code == HTTPStatus.OK
+    assert page.context["uploads_left"] is None
+    assert page.context["redis_down"] is True
+    refused = send(client)
+    assert refused.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert refused["Retry-After"] == "30"
+    assertTemplateUsed(refused, "detector/unavailable.html")
+    script = send(client, **JSON)
+    assert script.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert "try again" in json.loads(script.content)["error"]
+    assert not Detection.objects.exists()
+
+
+def test_an_upload_needs_its_csrf_token() -> None:
+    client = Client(enforce_csrf_checks=True)
+    assert send(client).status_code == HTTPStatus.FORBIDDEN
+    script = send(client, **JSON)
+    assert script.status_code == HTTPStatus.FORBIDDEN
+    assert "Reload" in json.loads(script.content)["error"]
+    token = client.get(URL).context["csrf_token"]
+    response = client.post(URL, {"picture": make_upload(), "csrfmiddlewaretoken": str(token)})
+    assert response.status_code == HTTPStatus.FOUND
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+def test_other_methods_are_not_allowed(client: Client, method: str) -> None:
+    assert getattr(client, method)(URL).status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("holiday.jpg", "holiday.jpg"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\ada\\me.png", "me.png"),
+        ("photo\u202egpj.exe", "photogpj.exe"),
+        ("x" * 300 + ".jpg", "x" * 251 + ".jpg"),
+    ],
+)
+def test_the_client_s_name_is_for_display_only(client: Client, sent: str, kept: str) -> None:
+    send(client, name=sent)
+    detection = Detection.objects.get()
+    assert detection.original_name == kept
+    assert detection.image.name == f"detections/{detection.created_at:%Y/%m}/{detection.pk}.jpg"
