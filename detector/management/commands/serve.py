@@ -14,10 +14,12 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from detector.checks import require_sound_setup
 from detector.private_redis import PrivateRedis, RedisNotStarted, dies_with_parent
 
 # A request in work gets this long to finish after the first Ctrl-C.
@@ -46,9 +48,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._require_prepared_site()
         listener = _listen(options["host"], options["port"])
         with listener, tempfile.TemporaryDirectory(prefix="deepfake-") as directory:
+            self._require_prepared_site()
             private_redis = None if settings.REDIS_URL else PrivateRedis(Path(directory))
             server = _Server(self, listener, private_redis, Path(directory), options)
             try:
@@ -74,6 +76,11 @@ class Command(BaseCommand):
             raise CommandError(
                 "The static files are not collected: run `manage.py collectstatic` (`make run` does it)."
             )
+        # Each worker asks again; asked here first, the answer is one message and not a traceback from each.
+        try:
+            require_sound_setup()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
 
 
 class _Server:

@@ -1,0 +1,206 @@
+"""`manage.py serve` as a user starts it: real processes, and nothing left of them afterwards."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from detector import private_redis
+from detector.private_redis import PrivateRedis, dies_with_parent
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
+START_TIMEOUT_S = 40
+STOP_TIMEOUT_S = 15
+
+
+class Site:
+    """One `manage.py serve` on a free port with a database of its own."""
+
+    def __init__(self, directory: Path, environment: dict[str, str], *arguments: str) -> None:
+        self.log = directory / "serve.log"
+        with self.log.open("wb") as log:
+            self.process = psutil.Popen(
+                [sys.executable, "manage.py", "serve", "--port", "0", *arguments],
+                cwd=ROOT,
+                env={**os.environ, "DEBUG": "true", "PYTHONUNBUFFERED": "1", "TMPDIR": str(directory), **environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.seen: list[psutil.Process] = []
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_until_ready(self) -> str:
+        """The address that it announced."""
+        found = eventually(
+            lambda: re.search(r"is at (http://\S+)", self.output()) or self.process.poll() is not None, START_TIMEOUT_S
+        )
+        assert isinstance(found, re.Match), self.output()
+        self.seen = self.process.children(recursive=True)
+        return found[1]
+
+    def named(self, name: str) -> list[psutil.Process]:
+        return [child for child in self.seen if name in " ".join(child.cmdline())]
+
+    def assert_nothing_runs(self) -> None:
+        gone, alive = psutil.wait_procs([self.process, *self.seen], timeout=STOP_TIMEOUT_S)
+        assert not alive, self.output()
+
+    def end(self) -> None:
+        for process in [*self.seen, self.process]:
+            if process.is_running():
+                process.kill()
+        self.process.wait()
+
+
+def eventually(condition: Callable[[], T], timeout_s: float) -> T:
+    """What the condition gave as soon as it was true, or at the end of the time."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return value
+
+
+def status_of(url: str) -> int:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=10) as response:
+        return int(response.status)
+
+
+@pytest.fixture(scope="module")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": f"sqlite:///{path}"},
+        check=True,
+    )
+    return path
+
+
+@pytest.fixture
+def serve(migrated_database: Path) -> Iterator[Callable[..., Site]]:
+    started: list[Site] = []
+    # Short, unlike pytest's own: a Unix socket's path may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="serve-") as name:
+        directory = Path(name)
+        shutil.copy(migrated_database, directory / "db.sqlite3")
+
+        def start(*arguments: str, **environment: str) -> Site:
+            site = Site(directory, {"DATABASE_URL": f"sqlite:///{directory / 'db.sqlite3'}", **environment}, *arguments)
+            started.append(site)
+            return site
+
+        yield start
+        for site in started:
+            site.end()
+
+
+@pytest.mark.model
+@pytest.mark.redis
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_gunicorn_and_redis_and_leaves_nothing(
+    serve: Callable[..., Site], number: signal.Signals
+) -> None:
+    site = serve()
+    url = site.wait_until_ready()
+    assert status_of(url) == 200
+    assert len(site.named("gunicorn")) == 3, "an arbiter and two workers"
+    assert len(site.named("redis-server")) == 1
+    assert "make admin" in site.output()
+
+    site.process.send_signal(number)
+
+    site.assert_nothing_runs()
+    assert site.process.returncode == 0, site.output()
+    assert not list(site.log.parent.glob("deepfake-*")), "the private folder is gone"
+
+
+@pytest.mark.model
+@pytest.mark.redis
+def test_even_a_killed_serve_leaves_nothing_running(serve: Callable[..., Site]) -> None:
+    if dies_with_parent() is None:  # only Linux tells children of their parent's death
+        return
+    site = serve()
+    site.wait_until_ready()
+    site.process.kill()
+    site.assert_nothing_runs()
+
+
+@pytest.mark.model
+@pytest.mark.redis
+def test_a_redis_that_dies_comes_back(serve: Callable[..., Site]) -> None:
+    site = serve()
+    url = site.wait_until_ready()
+    (first,) = site.named("redis-server")
+    first.kill()
+    eventually(lambda: "starting it again" in site.output(), 10)
+    eventually(lambda: len(site.process.children()) == 2, 10)
+    site.seen = site.process.children(recursive=True)
+    (second,) = site.named("redis-server")
+    assert second.pid != first.pid
+    assert status_of(url) == 200
+    site.process.terminate()
+    site.assert_nothing_runs()
+
+
+@pytest.mark.model
+def test_a_given_redis_is_used_and_none_is_started(serve: Callable[..., Site], redis_server: PrivateRedis) -> None:
+    site = serve(REDIS_URL=redis_server.url)
+    site.wait_until_ready()
+    assert not site.named("redis-server")
+    site.process.terminate()
+    site.assert_nothing_runs()
+    assert redis_server.answers(), "serve stops only what it started"
+
+
+def test_a_taken_port_is_one_clear_message(serve: Callable[..., Site]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        site = serve("--port", str(port))
+        assert site.process.wait(START_TIMEOUT_S) == 1
+    assert f"Cannot listen on 127.0.0.1 port {port}: Address already in use" in site.output()
+    assert f"PORT={port + 1}" in site.output()
+    assert "Traceback" not in site.output()
+    assert not list(site.log.parent.glob("deepfake-*"))
+
+
+def test_a_missing_model_stops_the_start_with_its_name(serve: Callable[..., Site], tmp_path: Path) -> None:
+    site = serve(MODEL_DIR=str(tmp_path / "no-model"))
+    assert site.process.wait(START_TIMEOUT_S) == 1
+    assert "no-model" in site.output()
+    assert "is at http" not in site.output()
+    assert "Traceback" not in site.output()
+
+
+def test_a_database_without_migrations_stops_the_start(serve: Callable[..., Site], tmp_path: Path) -> None:
+    site = serve(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+    assert site.process.wait(START_TIMEOUT_S) == 1
+    assert "manage.py migrate" in site.output()
+
+
+@pytest.mark.django_db
+def test_without_any_redis_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setattr(private_redis, "redis_binary", lambda: None)
+    monkeypatch.setattr("detector.management.commands.serve.require_sound_setup", lambda: None)
+    settings.DEBUG = True
+    with pytest.raises(CommandError, match=r"no redis-server .* apt install redis-server.* REDIS_URL") as caught:
+        call_command("serve", port=0)
+    assert caught.value.returncode == 1
