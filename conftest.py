@@ -31,6 +31,8 @@ def documented_defaults() -> dict[str, str]:
 
 # The suite runs on the documented defaults: neither a developer's .env nor the caller's environment changes a result.
 os.environ.update(documented_defaults(), SECRET_KEY="only-for-tests", DJANGO_SETTINGS_MODULE="deepfake_site.settings")
+if "TEST_DATABASE_URL" in os.environ:  # the tests of the database, run again on another one by test_databases.py
+    os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
 django.setup()
 
 
@@ -169,8 +171,7 @@ def postgres_url() -> Iterator[str]:
             "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--no-locale"
         )
         run("pg_ctl", "--pgdata", data, "--wait", "--options", f"-k {directory} -h '' -F", "start")
-        run("createdb", "--host", str(directory), "--username", "postgres", "detector")
-        yield f"postgres://postgres@/detector?host={directory}"
+        yield f"postgres://postgres@/postgres?host={directory}"
     finally:
         if (directory / "data" / "postmaster.pid").exists():
             run("pg_ctl", "--pgdata", data, "--wait", "--mode", "immediate", "stop")
