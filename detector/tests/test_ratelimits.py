@@ -1,0 +1,163 @@
+import time
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.cache import caches
+from django.http import HttpRequest
+from django.test import RequestFactory
+from pytest_django import Settings
+
+from detector import ratelimits
+from detector.private_redis import PrivateRedis
+from detector.ratelimits import LimiterUnavailable, client_network, take_upload, upload_allowance, upload_key
+
+
+def make_request(address: str = "192.0.2.1", forwarded: str | None = None, user: User | None = None) -> HttpRequest:
+    headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
+    request = RequestFactory().post("/", REMOTE_ADDR=address, headers=headers)
+    request.user = user or AnonymousUser()
+    return request
+
+
+@pytest.fixture
+def redis_limiter(settings: Settings, redis_server: PrivateRedis) -> PrivateRedis:
+    from deepfake_site.settings import redis_cache
+
+    settings.CACHES = {**settings.CACHES, "ratelimit": redis_cache(redis_server.url, ignore_exceptions=False)}
+    return redis_server
+
+
+@pytest.mark.parametrize(
+    ("trusted", "connection", "forwarded", "expected"),
+    [
+        # Nobody is believed: the header changes nothing.
+        (0, "192.0.2.1", None, "192.0.2.1"),
+        (0, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+        (0, "192.0.2.1", "203.0.113.9, 198.51.100.2", "192.0.2.1"),
+        # One proxy: the last entry is its own, what is before it is the client's claim.
+        (1, "10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        (1, "10.0.0.1", "1.1.1.1, 203.0.113.9", "203.0.113.9"),
+        (1, "10.0.0.1", "1.1.1.1, 2.2.2.2,203.0.113.9 ", "203.0.113.9"),
+        (2, "10.0.0.1", "1.1.1.1, 203.0.113.9, 10.0.0.2", "203.0.113.9"),
+        # Fewer entries than proxies, or no address where one should be: the connection's own.
+        (2, "10.0.0.1", "203.0.113.9", "10.0.0.1"),
+        (1, "10.0.0.1", None, "10.0.0.1"),
+        (1, "10.0.0.1", "", "10.0.0.1"),
+        (1, "10.0.0.1", "unknown", "10.0.0.1"),
+        (1, "10.0.0.1", "203.0.113.9, ", "10.0.0.1"),
+        (1, "10.0.0.1", "203.0.113.9, <script>", "10.0.0.1"),
+        # IPv6 by /64, whatever the way it is written.
+        (0, "2001:db8:1:2:3:4:5:6", None, "2001:db8:1:2::/64"),
+        (0, "2001:0DB8:0001:0002::ffff", None, "2001:db8:1:2::/64"),
+        (1, "::1", "2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        (0, "fe80::1%eth0", None, "fe80::/64"),
+        (0, "::ffff:192.0.2.1", None, "192.0.2.1"),
+        # A Unix socket has no address.
+        (0, "", None, "unknown"),
+        (1, "", "203.0.113.9", "203.0.113.9"),
+    ],
+)
+def test_a_client_is_known_by_what_cannot_be_forged(
+    settings: Settings, trusted: int, connection: str, forwarded: str | None, expected: str
+) -> None:
+    settings.TRUSTED_PROXY_COUNT = trusted
+    assert client_network(make_request(connection, forwarded)) == expected
+
+
+def test_an_account_is_counted_wherever_it_comes_from() -> None:
+    ada = User(pk=7, username="ada")
+    assert upload_key("", make_request("192.0.2.1", user=ada)) == "account:7"
+    assert upload_key("", make_request("198.51.100.7", user=ada)) == "account:7"
+    assert upload_key("", make_request("192.0.2.1")) == "address:192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("rate", "limit", "period_s"), [("5/m", 5, 60), ("100/h", 100, 3600), ("20/30s", 20, 30), ("1/d", 1, 86400)]
+)
+def test_the_rate_is_a_setting(settings: Settings, rate: str, limit: int, period_s: int) -> None:
+    settings.UPLOAD_RATE = rate
+    assert ratelimits.upload_limit() == (limit, period_s)
+
+
+def test_asking_uses_nothing_up(limiter: Settings) -> None:
+    request = make_request()
+    assert [upload_allowance(request).uploads_left for _ in range(8)] == [5] * 8
+    assert take_upload(request).uploads_left == 4
+    assert upload_allowance(request).uploads_left == 4
+
+
+def test_five_pass_and_the_sixth_does_not(limiter: Settings) -> None:
+    request = make_request()
+    assert [take_upload(request).is_exceeded for _ in range(7)] == [False] * 5 + [True] * 2
+    assert upload_allowance(request).uploads_left == 0
+
+
+def test_each_client_has_an_allowance_of_their_own(limiter: Settings) -> None:
+    for _ in range(6):
+        take_upload(make_request("192.0.2.1"))
+    assert take_upload(make_request("192.0.2.1")).is_exceeded
+    assert not take_upload(make_request("192.0.2.2")).is_exceeded
+    assert not take_upload(make_request("192.0.2.1", user=User(pk=1))).is_exceeded
+
+
+def test_a_forged_header_buys_no_uploads(limiter: Settings) -> None:
+    forged = [take_upload(make_request("192.0.2.1", f"203.0.113.{n}")).is_exceeded for n in range(6)]
+    assert forged == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("phase", range(0, 60, 7))
+def test_waiting_the_seconds_that_were_named_is_enough_and_one_less_is_not(
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch, phase: int
+) -> None:
+    request = make_request()
+    now = 1_800_000_000.25 + phase
+
+    def at(moment: float) -> ratelimits.Allowance:
+        monkeypatch.setattr(time, "time", lambda: moment)
+        return take_upload(request)
+
+    for _ in range(5):
+        at(now)
+    refused = at(now)
+    assert refused.is_exceeded
+    assert 1 <= refused.seconds_left <= 60
+    assert at(now + refused.seconds_left - 1).is_exceeded
+    assert not at(now + refused.seconds_left).is_exceeded
+
+
+def test_without_a_shared_counter_nothing_is_counted(settings: Settings) -> None:
+    settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
+    for ask in (take_upload, upload_allowance):
+        with pytest.raises(LimiterUnavailable, match="REDIS_URL"):
+            ask(make_request())
+
+
+@pytest.mark.redis
+def test_redis_counts(redis_limiter: PrivateRedis) -> None:
+    request = make_request()
+    assert upload_allowance(request).uploads_left == 5
+    assert [take_upload(request).is_exceeded for _ in range(6)] == [False] * 5 + [True]
+    assert upload_allowance(request).uploads_left == 0
+
+
+@pytest.mark.redis
+def test_the_counter_goes_away_by_itself(redis_limiter: PrivateRedis) -> None:
+    take_upload(make_request())
+    cache = caches["ratelimit"]
+    keys = cache.keys("*")  # type: ignore[attr-defined]
+    assert len(keys) == 1
+    assert 0 < cache.ttl(keys[0]) <= 65  # type: ignore[attr-defined]
+
+
+@pytest.mark.redis
+def test_a_redis_that_died_is_reported_and_one_that_came_back_is_used(redis_limiter: PrivateRedis) -> None:
+    request = make_request()
+    assert not take_upload(request).is_exceeded
+    redis_limiter.kill()
+    started = time.monotonic()
+    for ask in (take_upload, upload_allowance):
+        with pytest.raises(LimiterUnavailable):
+            ask(request)
+    assert time.monotonic() - started < 2
+    redis_limiter.start()
+    assert take_upload(request).used == 1
