@@ -45,8 +45,8 @@ def redis_cache(url: str, *, ignore_exceptions: bool) -> dict[str, Any]:
         "OPTIONS": {
             "IGNORE_EXCEPTIONS": ignore_exceptions,
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-            "SOCKET_CONNECT_TIMEOUT": 1,
-            "SOCKET_TIMEOUT": 1,
+            "SOCKET_CONNECT_TIMEOUT": 0.5,
+            "SOCKET_TIMEOUT": 0.5,
             # One fresh attempt, so that a restarted Redis is not noticed; redis-py's own default waits for seconds
             # between three attempts, which would hold a worker thread while Redis is down.
             "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 1)},
