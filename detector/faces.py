@@ -162,7 +162,8 @@ class FaceDetector:
         centre = points[:, 0] + anchors
         points[:, 2:] += anchors[:, None]
         points[:, 0], points[:, 1] = centre - half, centre + half
-        return (points * size - offset) / np.array([width, height], np.float32), scores[keep]
+        fractions = (points * size - offset) / np.array([width, height], np.float32)
+        return fractions.astype(np.float32), scores[keep].astype(np.float32)
 
     def _invoke(
         self, network: _Network, pixels: NDArray[np.float32]
@@ -219,4 +220,5 @@ def _overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np
     areas = np.prod(boxes[:, 1] - boxes[:, 0], axis=-1)
     union = intersection / np.maximum(area + areas - intersection, 1e-9)
     inside = np.where(intersection > 0.75 * np.minimum(area, areas), 1.0, 0.0)
-    return np.maximum(union, inside).astype(np.float32)
+    overlap: NDArray[np.float32] = np.maximum(union, inside).astype(np.float32)
+    return overlap

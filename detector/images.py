@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from detector.exceptions import InvalidImage
 
@@ -138,7 +138,7 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
     except _BOMBS as error:
         raise InvalidImage("The picture has far too many pixels.", code="too_many_pixels") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InvalidImage(
             "This is not a JPEG, PNG or WebP picture. The content counts, not the file name.", code="format"
         ) from error

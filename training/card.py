@@ -1,0 +1,94 @@
+"""Writes the model card from the measured figures: none of them is typed by hand."""
+
+import json
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from training.figures import draw
+
+_TEMPLATE = Path(__file__).resolve().parent / "card.md"
+# One table row for each model that shipped or was tried, with its figures; written by hand from metrics.json.
+_HISTORY = Path(__file__).resolve().parent / "history.md"
+_COLUMNS = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece")
+
+
+def write_card(model_dir: Path) -> None:
+    """Writes README.md and its drawings from the folder's spec.json and metrics.json."""
+    spec = json.loads((model_dir / "spec.json").read_text(encoding="utf-8"))
+    metrics = json.loads((model_dir / "metrics.json").read_text(encoding="utf-8"))
+    draw(model_dir, metrics)
+    tables = metrics["tables"]
+    text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        version=spec["version"],
+        prior=f"{spec['calibration']['prior']:.0%}",
+        temperature=f"{spec['calibration']['temperature']:.3f}",
+        n_train=f"{metrics['n_train']:,}",
+        data_version=spec["data_version"][:12],
+        code_version=spec["code_version"],
+        overall=_overall(tables, metrics.get("baseline", {})),
+        test_sources=_rows(tables["test"]["by_source"]),
+        unseen_sources=_rows(tables["test_unseen"]["by_source"]),
+        kinds=_kinds(tables),
+        deliveries=_deliveries(metrics.get("delivery_test", {})),
+        history=_HISTORY.read_text(encoding="utf-8").strip(),
+        no_face="; ".join(
+            f"{split}: {table['overall']['n_no_face']} of {table['overall']['n'] + table['overall']['n_no_face']}"
+            for split, table in tables.items()
+        ),
+    )
+    (model_dir / "README.md").write_text(text, encoding="utf-8")
+
+
+def _overall(tables: dict[str, Any], baseline: dict[str, Any]) -> str:
+    rows = [(f"**{split}**", table["overall"]) for split, table in tables.items()]
+    rows += [(f"frozen backbone, new head: {split}", row) for split, row in baseline.get("frozen_head", {}).items()]
+    return _table(rows, intervals=True)
+
+
+def _rows(by_source: dict[str, Any]) -> str:
+    return _table(list(by_source.items()))
+
+
+def _kinds(tables: dict[str, Any]) -> str:
+    return _table(
+        [
+            (f"{split}: {name}", row)
+            for split in ("test", "test_unseen")
+            for part in ("by_kind", "by_generator")
+            for name, row in tables[split][part].items()
+        ]
+    )
+
+
+def _deliveries(deliveries: dict[str, Any]) -> str:
+    if not deliveries:
+        return "Not measured for this version."
+    lines = [_line(["delivery", "n", *(f"{metric}, change" for metric in _COLUMNS)]), _line(["---"] * 9)]
+    for name, row in deliveries.items():
+        lines.append(
+            _line(
+                [name, str(row["n"]), *(f"{row[metric]:.3f} ({row[f'{metric}_change']:+.3f})" for metric in _COLUMNS)]
+            )
+        )
+    return "\n".join(lines)
+
+
+def _table(rows: list[tuple[str, dict[str, Any]]], *, intervals: bool = False) -> str:
+    lines = [_line(["", "n", "real", "fake", *_COLUMNS]), _line(["---"] * (4 + len(_COLUMNS)))]
+    for name, row in rows:
+        counts = [str(row[key]) for key in ("n", "n_real", "n_fake")]
+        lines.append(_line([name, *counts, *(_cell(row, metric, intervals) for metric in _COLUMNS)]))
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any], metric: str, intervals: bool) -> str:
+    if row.get(metric) is None:
+        return "–"
+    interval = row.get(f"{metric}_ci")
+    suffix = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if intervals and interval else ""
+    return f"{row[metric]:.3f}{suffix}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,213 @@
+"""The labelled face pictures: manifest, splits, boxes found by the serving detector, balanced sampling."""
+
+import csv
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from detector.faces import BoundingBox, DetectedFace, FaceDetector
+from detector.images import decode_image
+
+REAL, FAKE = 0, 1
+_LABELS = {"0_real": REAL, "1_fake": FAKE}
+SPLITS = ("train", "val", "test", "test_unseen")
+# The kind of manipulation behind each generator of the manifest.
+KINDS = {
+    "photo": "real",
+    "youtube": "real",
+    "dfdc_swap": "swap",
+    "Deepfakes": "swap",
+    "FFpp": "swap",
+    "FaceSwap": "swap",
+    "NeuralTextures": "swap",
+    "photoshop_edit": "edit",
+    "stylegan1": "gan",
+    "stylegan2": "gan",
+    "stylegan2_edited": "gan",
+    "stylegan2_e4e": "gan",
+    "generated.photos_gan": "gan",
+    "sd2.1": "diffusion",
+    "flux1_sdxl_dalle3": "diffusion",
+    "gpt4o_nanobanana_grok_mixed": "diffusion",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of the manifest.
+
+    Attributes:
+        path: Relative to the data folder.
+        label: REAL (0) or FAKE (1).
+        group: Pictures of one group (video, identity, original) never lie in two splits.
+        yunet: Another detector's box (left, top, width, height in px), or None where it found no face.
+    """
+
+    path: str
+    split: str
+    label: int
+    source: str
+    generator: str
+    group: str
+    yunet: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FacePicture:
+    """A decoded picture with the face to judge.
+
+    Attributes:
+        pixels: (height, width, 3) uint8 RGB.
+        bbox: The face box in px.
+        keypoints: (6, 2) float32 in px, or None where only another detector found the face.
+        served: Whether the serving detector found a face; without one, serving gives no verdict.
+    """
+
+    sample: Sample
+    pixels: NDArray[np.uint8]
+    bbox: BoundingBox
+    keypoints: NDArray[np.float32] | None
+    served: bool
+
+
+def read_manifest(faces_dir: Path) -> list[Sample]:
+    """Returns the rows of `manifest.csv`.
+
+    Raises:
+        ValueError: An unknown split or label, or a group that lies in two of train, val and the tests.
+    """
+    samples = []
+    splits_of_group: dict[tuple[str, str], set[str]] = defaultdict(set)
+    with (faces_dir / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["split"] not in SPLITS or row["label"] not in _LABELS:
+                raise ValueError(f"{row['path']}: unknown split {row['split']!r} or label {row['label']!r}.")
+            box = tuple(float(row[key]) for key in ("face_x", "face_y", "face_w", "face_h")) if row["face_w"] else None
+            samples.append(
+                Sample(
+                    path=row["path"],
+                    split=row["split"],
+                    label=_LABELS[row["label"]],
+                    source=row["source"],
+                    generator=row["generator"],
+                    group=row["group"],
+                    yunet=box,  # type: ignore[arg-type]
+                )
+            )
+            # One video may be tested in both test sets (its unseen manipulation apart); none is also learnt from.
+            splits_of_group[row["source"], row["group"]].add(row["split"].removesuffix("_unseen"))
+    torn = [group for group, splits in splits_of_group.items() if len(splits) > 1]
+    if torn:
+        raise ValueError(f"{len(torn)} groups lie in more than one split, such as {torn[0]}.")
+    return samples
+
+
+def manifest_sha256(faces_dir: Path) -> str:
+    """Returns the hex digest of the manifest, which names the data version."""
+    return hashlib.sha256((faces_dir / "manifest.csv").read_bytes()).hexdigest()
+
+
+def limited(samples: Iterable[Sample], per_source: int | None) -> list[Sample]:
+    """Returns at most per_source samples of each split, source and label, in manifest order."""
+    counts: dict[tuple[str, str, int], int] = defaultdict(int)
+    kept = []
+    for sample in samples:
+        key = (sample.split, sample.source, sample.label)
+        counts[key] += 1
+        if per_source is None or counts[key] <= per_source:
+            kept.append(sample)
+    return kept
+
+
+def load_pictures(
+    faces_dir: Path, samples: Sequence[Sample], *, cache_dir: Path | None = None, progress: bool = True
+) -> list[FacePicture]:
+    """Returns the decoded pictures with their faces, found by the detector that serves.
+
+    Args:
+        faces_dir: The folder that holds manifest.csv.
+        samples: What to load.
+        cache_dir: Where found boxes are kept between runs; None finds them anew.
+        progress: Shows a bar.
+    """
+    detector = FaceDetector()
+    cache_path = cache_dir / f"boxes-{manifest_sha256(faces_dir)[:12]}.json" if cache_dir else None
+    boxes: dict[str, list[list[float]] | None] = {}
+    if cache_path and cache_path.is_file():
+        boxes = json.loads(cache_path.read_text())
+    known = len(boxes)
+    pictures = []
+    for sample in tqdm(samples, desc="pictures", unit="img", disable=None if progress else True):
+        pixels = decode_image((faces_dir / sample.path).read_bytes()).pixels
+        if sample.path not in boxes:
+            face = _subject(detector.detect(pixels), sample, pixels.shape)
+            boxes[sample.path] = [list(face.box), *face.keypoints.tolist()] if face else None
+        pictures.append(_face_picture(sample, pixels, boxes[sample.path]))
+    if cache_path and len(boxes) > known:
+        cache_path.parent.mkdir(parents=True, exist_ok=True)
+        cache_path.write_text(json.dumps(boxes))
+    return pictures
+
+
+def sampling_weights(samples: Sequence[Sample], *, source_power: float) -> NDArray[np.float64]:
+    """Returns (n,) probabilities that sum to 1: half for each class, sources within a class by n ** source_power.
+
+    Frames of one FaceForensics++ video are near-duplicates, so within a source a group counts once.
+
+    Raises:
+        ValueError: A class is absent.
+    """
+    groups: dict[tuple[int, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for sample in samples:
+        groups[sample.label, sample.source][sample.group] += 1
+    shares = {key: len(by_group) ** source_power for key, by_group in groups.items()}
+    totals = {label: sum(share for key, share in shares.items() if key[0] == label) for label in (REAL, FAKE)}
+    if not all(totals.values()):
+        raise ValueError("Training needs pictures of both classes.")
+    weights = [
+        0.5
+        * shares[sample.label, sample.source]
+        / totals[sample.label]
+        / len(groups[sample.label, sample.source])
+        / groups[sample.label, sample.source][sample.group]
+        for sample in samples
+    ]
+    probabilities: NDArray[np.float64] = np.array(weights) / np.sum(weights)
+    return probabilities
+
+
+def _subject(faces: list[DetectedFace], sample: Sample, shape: tuple[int, ...]) -> DetectedFace | None:
+    """Returns the face that the label is about: the one nearest to the manifest's box, else the largest."""
+    if not faces or sample.yunet is None:
+        return faces[0] if faces else None
+    left, top, width, height = sample.yunet
+    x, y = (left + width / 2) / shape[1], (top + height / 2) / shape[0]
+
+    def distance(face: DetectedFace) -> float:
+        return (face.box[0] + face.box[2] - 2 * x) ** 2 + (face.box[1] + face.box[3] - 2 * y) ** 2
+
+    return min(faces, key=distance)
+
+
+def _face_picture(sample: Sample, pixels: NDArray[np.uint8], found: list[list[float]] | None) -> FacePicture:
+    height, width = pixels.shape[:2]
+    if found is not None:
+        face = DetectedFace((found[0][0], found[0][1], found[0][2], found[0][3]), 1.0, np.empty((0, 2), np.float32))
+        keypoints = np.array(found[1:], np.float32) * np.array([width, height], np.float32)
+        return FacePicture(sample, pixels, face.to_pixels(width, height), keypoints, served=True)
+    if sample.yunet is not None:
+        # YuNet's box includes the forehead; its width matches BlazeFace's square.
+        left, top, box_width, box_height = sample.yunet
+        side = box_width
+        bbox = BoundingBox(round(left), round(top + box_height - side), round(side), round(side))
+        return FacePicture(sample, pixels, bbox, None, served=False)
+    side = round(min(width, height) * 0.7)
+    bbox = BoundingBox((width - side) // 2, (height - side) // 2, side, side)
+    return FacePicture(sample, pixels, bbox, None, served=False)

@@ -1,0 +1,261 @@
+"""Measures the exported model: `python -m training.evaluate` (`make evaluate`).
+
+Every picture goes through the code that serves: decoding, face detection, cropping and the LiteRT network. Nothing here
+chooses anything, so `test` and `test_unseen` stay unseen.
+"""
+
+import argparse
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from detector.images import decode_image
+from detector.predictor import DecisionRule, Predictor, load_predictor
+from training.card import write_card
+from training.data import KINDS, Sample, limited, manifest_sha256, read_manifest
+from training.export import write_atomically
+from training.metrics import METRICS, reliability, roc_points, table_row
+from training.paths import FACES_DIR, MODEL_DIR
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of the pictures in which serving finds a face.
+
+    Attributes:
+        samples: (n) what was scored.
+        values: (n,) fake_probability of the most fake face.
+        no_face: How many pictures got no verdict; they are counted, not scored.
+    """
+
+    samples: list[Sample]
+    values: NDArray[np.float64]
+    no_face: int
+
+    @property
+    def y_true(self) -> NDArray[np.int_]:
+        """(n,) labels, FAKE = 1."""
+        return np.array([sample.label for sample in self.samples])
+
+    @property
+    def groups(self) -> list[str]:
+        """(n) source and group: what the bootstrap draws."""
+        return [f"{sample.source}/{sample.group}" for sample in self.samples]
+
+
+def _jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
+    def deliver(image: Image.Image) -> Image.Image:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        return Image.open(buffer).convert("RGB")
+
+    return deliver
+
+
+def _halved(image: Image.Image) -> Image.Image:
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
+
+
+def _screenshot(image: Image.Image) -> Image.Image:
+    grown = image.resize((round(image.width * 1.3), round(image.height * 1.3)), Image.Resampling.BILINEAR)
+    return grown.resize((round(image.width * 0.8), round(image.height * 0.8)), Image.Resampling.BILINEAR)
+
+
+def _blurred(image: Image.Image) -> Image.Image:
+    return Image.fromarray(cv2.GaussianBlur(np.asarray(image), (0, 0), 1.0).astype(np.uint8))
+
+
+def _brightness(factor: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.point(lambda value: min(255, round(value * factor)))
+
+
+# What happens to a picture on its way: social networks, messengers, screenshots.
+DELIVERIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "jpeg_75": _jpeg(75),
+    "jpeg_50": _jpeg(50),
+    "jpeg_30": _jpeg(30),
+    "halved": _halved,
+    "screenshot": _screenshot,
+    "blur": _blurred,
+    "brightness_0.7": _brightness(0.7),
+    "brightness_1.3": _brightness(1.3),
+}
+
+
+def score(
+    predictor: Predictor,
+    faces_dir: Path,
+    samples: Sequence[Sample],
+    *,
+    deliver: Callable[[Image.Image], Image.Image] | None = None,
+    title: str = "",
+) -> Scores:
+    """Returns the scores that serving gives to the samples' files.
+
+    Args:
+        predictor: The exported model.
+        faces_dir: The folder with manifest.csv.
+        samples: What to score.
+        deliver: What happens to each picture first; the result is sent as a lossless PNG.
+        title: The progress bar's label.
+    """
+    kept, values, no_face = [], [], 0
+    for sample in tqdm(samples, desc=title, unit="img", disable=None):
+        data = (faces_dir / sample.path).read_bytes()
+        if deliver is not None:
+            buffer = io.BytesIO()
+            deliver(Image.fromarray(decode_image(data).pixels)).save(buffer, "PNG", compress_level=0)
+            data = buffer.getvalue()
+        probability = predictor.predict(decode_image(data)).fake_probability
+        if probability is None:
+            no_face += 1
+        else:
+            kept.append(sample)
+            values.append(probability)
+    return Scores(kept, np.array(values, np.float64), no_face)
+
+
+def table(scores: Scores, *, rule: DecisionRule, prior: float) -> dict[str, Any]:
+    """Returns the figures overall, by source, by generator and by kind of manipulation.
+
+    A generator or kind of fakes is measured against all reals of the table; a source that holds one class has only the
+    figures that one class can give.
+    """
+
+    def row(chosen: NDArray[np.bool_], repeats: int) -> dict[str, Any]:
+        indices = np.flatnonzero(chosen)
+        groups = [scores.groups[index] for index in indices]
+        return table_row(
+            scores.y_true[indices], scores.values[indices], groups, rule=rule, prior=prior, repeats=repeats
+        )
+
+    def against_reals(name_of: Callable[[Sample], str]) -> dict[str, Any]:
+        names = sorted({name_of(each) for each in scores.samples if each.label == 1})
+        own = np.array([name_of(each) for each in scores.samples])
+        return {name: row((own == name) | (scores.y_true == 0), 200) for name in names}
+
+    sources = np.array([each.source for each in scores.samples])
+    return {
+        "overall": {**row(np.ones(len(sources), bool), 1000), "n_no_face": scores.no_face},
+        "by_source": {source: row(sources == source, 200) for source in sorted(set(sources))},
+        "by_generator": against_reals(lambda sample: sample.generator),
+        "by_kind": against_reals(lambda sample: KINDS.get(sample.generator, "unknown")),
+        "roc": roc_points(scores.y_true, scores.values),
+        "reliability": [
+            {"weight": weight, "mean_score": mean, "share_fake": share}
+            for weight, mean, share in reliability(scores.y_true, scores.values, prior=prior)
+        ],
+    }
+
+
+def evaluate_model(
+    model_dir: Path, faces_dir: Path, *, limit_per_source: int | None = None, deliveries: bool = True
+) -> dict[str, Any]:
+    """Measures the model in model_dir, writes its metrics.json and card, and returns the metrics.
+
+    Args:
+        model_dir: Holds model.tflite and spec.json; keys of metrics.json that are not measured here are kept.
+        faces_dir: The folder with manifest.csv.
+        limit_per_source: Scores at most this many pictures of each split, source and label.
+        deliveries: Also measures `test` after each of `DELIVERIES`.
+    """
+    predictor = load_predictor(model_dir)
+    spec = predictor.spec
+    rule = DecisionRule(real_threshold=spec.decision_threshold)
+    prior = spec.calibration["prior"]
+    samples = limited(read_manifest(faces_dir), limit_per_source)
+    tables, change = {}, {}
+    for split in ("val", "test", "test_unseen"):
+        chosen = [sample for sample in samples if sample.split == split]
+        tables[split] = table(score(predictor, faces_dir, chosen, title=split), rule=rule, prior=prior)
+    if deliveries:
+        chosen = [sample for sample in samples if sample.split == "test"]
+        for name, deliver in DELIVERIES.items():
+            scores = score(predictor, faces_dir, chosen, deliver=deliver, title=name)
+            row = table_row(scores.y_true, scores.values, scores.groups, rule=rule, prior=prior, repeats=1)
+            clean = tables["test"]["overall"]
+            change[name] = {
+                "n": row["n"],
+                "n_no_face": scores.no_face,
+                **{metric: row[metric] for metric in METRICS},
+                **{f"{metric}_change": row[metric] - clean[metric] for metric in METRICS},
+            }
+    path = model_dir / "metrics.json"
+    metrics = json.loads(path.read_text()) if path.is_file() else {}
+    metrics.update(
+        model_version=spec.version,
+        data_version=manifest_sha256(faces_dir),
+        n_train=sum(sample.split == "train" for sample in samples),
+        command="make evaluate",
+        prior=prior,
+        tables=tables,
+        delivery_test=change,
+    )
+    write_atomically(path, (json.dumps(_rounded(metrics), indent=1) + "\n").encode())
+    write_card(model_dir)
+    return metrics
+
+
+def _rounded(value: Any) -> Any:
+    """Returns the figures with four decimals: more would claim what n does not give."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    return value
+
+
+def print_tables(metrics: dict[str, Any]) -> None:
+    """Prints one line for each row of each table."""
+    columns = ("n", "n_real", "n_fake", *METRICS)
+    for split, one in metrics["tables"].items():
+        rows = {"overall": one["overall"], **one["by_source"]}
+        rows |= {f"{part[3:]}: {name}": row for part in ("by_generator", "by_kind") for name, row in one[part].items()}
+        print(f"\n{split:38}" + "".join(f"{column:>9}" for column in columns))
+        for name, row in rows.items():
+            print(f"{name:38}" + "".join(_cell(row.get(column)) for column in columns))
+    grouped: dict[str, dict[str, Any]] = defaultdict(dict, metrics.get("delivery_test", {}))
+    if grouped:
+        print(f"\n{'test, delivered (change)':38}" + "".join(f"{metric:>9}" for metric in METRICS))
+        for name, row in grouped.items():
+            print(f"{name:38}" + "".join(f"{row[f'{metric}_change']:>+9.3f}" for metric in METRICS))
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return f"{'-':>9}"
+    return f"{value:>9}" if isinstance(value, int) else f"{value:>9.3f}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Evaluates and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model-dir", type=Path, default=MODEL_DIR)
+    parser.add_argument("--limit-per-source", type=int, help="score at most so many pictures a source")
+    parser.add_argument("--no-deliveries", action="store_true", help="skip the degraded copies of test")
+    options = parser.parse_args(arguments)
+    metrics = evaluate_model(
+        options.model_dir,
+        FACES_DIR,
+        limit_per_source=options.limit_per_source,
+        deliveries=not options.no_deliveries,
+    )
+    print_tables(metrics)
+
+
+if __name__ == "__main__":
+    main()

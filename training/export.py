@@ -1,0 +1,135 @@
+"""The trained classifier to a LiteRT file with its spec, checked against Keras."""
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from detector.faces import BoundingBox
+from detector.predictor import DecisionRule, LiteRTClassifier, ModelSpec, golden_picture, load_predictor
+from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE, face_input
+from training.calibration import Calibration
+from training.config import Config
+from training.model import CLASSIFIER
+
+NAME = "mobilenet_v2"
+PARITY_TOLERANCE = 1e-4
+
+
+def export(
+    model: keras.Model, calibration: Calibration, model_dir: Path, *, config: Config, data_version: str
+) -> ModelSpec:
+    """Writes model.tflite and spec.json, both or neither, and returns the spec.
+
+    Args:
+        model: What `training.train.train` returned.
+        calibration: Folded into the classifier's weights.
+        model_dir: The model's folder.
+        config: Saved in the spec.
+        data_version: SHA-256 of the manifest.
+
+    Raises:
+        ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`.
+    """
+    served = serving_model(model, calibration)
+    weights: bytes = tf.lite.TFLiteConverter.from_keras_model(served).convert()
+    classifier = LiteRTClassifier(weights, num_threads=1)
+    difference = parity_difference(served, classifier)
+    if not difference < PARITY_TOLERANCE:
+        raise ValueError(f"Keras and LiteRT differ by {difference:.2e}; at most {PARITY_TOLERANCE} is accepted.")
+    digest = hashlib.sha256(weights).hexdigest()
+    golden = golden_picture()
+    golden_probability, _cam = classifier(face_input(golden, BoundingBox(0, 0, golden.shape[1], golden.shape[0])))
+    spec = ModelSpec(
+        name=NAME,
+        version=f"{NAME}-{digest[:8]}",
+        input_size=INPUT_SIZE,
+        color_order="RGB",
+        value_range=[0, 255],
+        positive_class="fake",
+        face_margin=FACE_MARGIN,
+        max_source_side=MAX_SOURCE_SIDE,
+        decision_threshold=DecisionRule().real_threshold,
+        calibration=asdict(calibration),
+        cam_bias=float(model.get_layer(CLASSIFIER).get_weights()[1][0] / calibration.temperature + calibration.bias),
+        weights_sha256=digest,
+        golden_fake_probability=golden_probability,
+        code_version=code_version(),
+        data_version=data_version,
+        config=config.to_dict(),
+    )
+    model_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(model_dir / "model.tflite", weights)
+    write_atomically(model_dir / "spec.json", (json.dumps(asdict(spec), indent=2) + "\n").encode())
+    load_predictor(model_dir)
+    return spec
+
+
+def serving_model(model: keras.Model, calibration: Calibration) -> keras.Model:
+    """Returns (1, 224, 224, 3) RGB 0 to 255 -> (1, 1) calibrated fake_probability and (1, 7, 7) class-activation map.
+
+    With global average pooling the dense classifier commutes with the mean over positions, so the map (features times
+    classifier weights) comes first and the logit is its mean plus the bias: one pass gives both.
+    """
+    kernel, bias = model.get_layer(CLASSIFIER).get_weights()
+    backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    inputs = keras.Input(batch_shape=(1, INPUT_SIZE, INPUT_SIZE, 3), name="picture")
+    features = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
+    project = keras.layers.Conv2D(1, 1, use_bias=False, name="class_activation")
+    cam = project(features)
+    project.set_weights([kernel[None, None] / calibration.temperature])
+    side = INPUT_SIZE // 32
+    cam = keras.layers.Reshape((side, side), name="cam")(cam)
+    mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((side * side, 1))(cam))
+    shifted = keras.layers.Rescaling(1.0, offset=float(bias[0] / calibration.temperature + calibration.bias))(mean)
+    probability = keras.layers.Activation("sigmoid", name="fake_probability")(shifted)
+    return keras.Model(inputs, [probability, cam], name="served")
+
+
+def parity_difference(served: keras.Model, classifier: LiteRTClassifier, *, count: int = 8) -> float:
+    """Returns the largest absolute difference of probability between Keras and LiteRT on fixed inputs."""
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for index in range(count):
+        face = _fixed_input(rng, index)
+        expected, expected_cam = (np.asarray(each)[0] for each in served(face[None].astype(np.float32)))
+        probability, cam = classifier(face)
+        # The map is in logits, whose size is unbounded: compare it in relation to its own range.
+        cam_difference = float(np.abs(cam - expected_cam).max() / max(1.0, np.abs(expected_cam).max()))
+        worst = max(worst, abs(probability - float(expected[0])), cam_difference)
+    return worst
+
+
+def code_version() -> str:
+    """Returns the commit of this checkout, "-modified" where it has changes, "unknown" outside a checkout."""
+    root = Path(__file__).resolve().parent
+    command = ["git", "describe", "--always", "--dirty=-modified", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes the file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def _fixed_input(rng: np.random.Generator, index: int) -> NDArray[np.uint8]:
+    """Returns a (224, 224, 3) uint8 picture: noise, or smooth fields as photographs have."""
+    if index % 2:
+        return rng.integers(0, 256, (INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8)
+    coarse = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return face_input(coarse, BoundingBox(0, 0, 8, 8))

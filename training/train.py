@@ -1,0 +1,213 @@
+"""Trains the detector: `python -m training.train` (`make train`); resumes from the last epoch of the run folder."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.predictor import DecisionRule
+from training.augment import evaluation_input, training_input
+from training.calibration import fit
+from training.config import SMOKE, Config, Stage
+from training.data import (
+    FAKE,
+    REAL,
+    FacePicture,
+    limited,
+    load_pictures,
+    manifest_sha256,
+    read_manifest,
+    sampling_weights,
+)
+from training.evaluate import evaluate_model, print_tables
+from training.export import export
+from training.model import build_backbone, build_classifier, freeze_below, load_backbone_weights
+from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
+
+
+class AugmentedBatches(keras.utils.PyDataset):
+    """Balanced, augmented batches; every batch is a function of (seed, stage, epoch, index) alone."""
+
+    def __init__(
+        self, pictures: list[FacePicture], config: Config, *, stage_number: int, size: int, first_epoch: int = 0
+    ) -> None:
+        super().__init__(workers=2, max_queue_size=12)
+        self._pictures = pictures
+        self._config = config
+        self._stage_number = stage_number
+        self._size = size
+        self._epoch = first_epoch
+        self._weights = sampling_weights([each.sample for each in pictures], source_power=config.source_power)
+        self._donors = [each for each in pictures if each.sample.label == REAL and each.keypoints is not None]
+
+    def __len__(self) -> int:
+        return self._config.draws_per_epoch // self._config.batch_size
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns (batch, size, size, 3) float32 RGB, 0 to 255, and (batch, 1) float32 labels, FAKE = 1."""
+        rng = np.random.default_rng([self._config.seed, self._stage_number, self._epoch, index])
+        inputs, labels = [], []
+        for choice in rng.choice(len(self._pictures), self._config.batch_size, p=self._weights):
+            picture = self._pictures[int(choice)]
+            can_blend = picture.sample.label == REAL and picture.keypoints is not None
+            donor = None
+            if can_blend and rng.random() < self._config.pseudo_fake_share:
+                donor = self._donors[int(rng.integers(len(self._donors)))]
+            inputs.append(training_input(picture, rng, size=self._size, donor=donor))
+            labels.append(float(FAKE if donor is not None else picture.sample.label))
+        return np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
+
+
+def train(
+    config: Config, run_dir: Path, *, faces_dir: Path = FACES_DIR, backbone_weights: Path = BACKBONE_WEIGHTS
+) -> keras.Model:
+    """Returns the trained classifier (logits), resuming from the last finished epoch in run_dir.
+
+    Args:
+        config: All knobs; saved as run_dir/config.json.
+        run_dir: Checkpoints and the log; a run with another config in the same folder is refused.
+        faces_dir: The folder with manifest.csv.
+        backbone_weights: Keras' MobileNetV2 ImageNet weights without top.
+
+    Raises:
+        ValueError: run_dir holds a run with another config.
+    """
+    _claim(run_dir, config)
+    keras.utils.set_random_seed(config.seed)
+    samples = limited(read_manifest(faces_dir), config.limit_per_source)
+    cache_dir = run_dir.parent
+    pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
+    validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
+    backbone = build_backbone()
+    model = build_classifier(backbone, dropout=config.dropout, seed=config.seed)
+    load_backbone_weights(backbone, backbone_weights)
+    for number, stage in enumerate(config.stages):
+        finished = run_dir / f"stage_{number}.weights.h5"
+        if finished.is_file():
+            model.load_weights(finished)
+            continue
+        _fit_stage(model, backbone, config, number, stage, pictures, validation, run_dir)
+        model.save_weights(finished)
+    return model
+
+
+def _claim(run_dir: Path, config: Config) -> None:
+    path = run_dir / "config.json"
+    wanted = json.dumps(config.to_dict(), indent=2)
+    if path.is_file() and Config.from_json(path.read_text()) != config:
+        raise ValueError(f"{path} describes another run; remove that folder or choose another --run-dir.")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(wanted + "\n")
+
+
+def _fit_stage(
+    model: keras.Model,
+    backbone: keras.Model,
+    config: Config,
+    number: int,
+    stage: Stage,
+    pictures: list[FacePicture],
+    validation: list[FacePicture],
+    run_dir: Path,
+) -> None:
+    freeze_below(backbone, stage.train_from)
+    steps = config.draws_per_epoch // config.batch_size * stage.epochs
+    warm_up = min(200, steps // 10)
+    optimizer = keras.optimizers.AdamW(
+        keras.optimizers.schedules.CosineDecay(
+            stage.learning_rate / 20,
+            max(1, steps - warm_up),
+            alpha=0.01,
+            warmup_target=stage.learning_rate,
+            warmup_steps=warm_up,
+        ),
+        weight_decay=config.weight_decay,
+        clipnorm=config.clip_norm,
+        use_ema=True,
+        ema_momentum=config.ema_momentum,
+    )
+    model.compile(
+        optimizer,
+        loss=keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+        metrics=[keras.metrics.AUC(from_logits=True, name="auc")],
+        jit_compile=False,
+    )
+    optimizer.build(model.trainable_variables)
+    backup_dir = run_dir / f"stage_{number}"
+    val_inputs = np.stack([evaluation_input(each, size=stage.size) for each in validation])
+    val_labels = np.array([each.sample.label for each in validation], np.float32)[:, None]
+    batches = AugmentedBatches(
+        pictures, config, stage_number=number, size=stage.size, first_epoch=_finished_epochs(backup_dir)
+    )
+    model.fit(
+        batches,
+        epochs=stage.epochs,
+        # Pictures stay uint8 until they are batched: 2,300 of them in float32 would take 1.4 GB.
+        validation_data=_Batches(val_inputs, val_labels, config.batch_size),
+        callbacks=[
+            # Validation sees the averaged weights; the end of fit() keeps them.
+            keras.callbacks.SwapEMAWeights(),
+            keras.callbacks.BackupAndRestore(backup_dir, delete_checkpoint=False),
+            keras.callbacks.CSVLogger(run_dir / f"stage_{number}.csv", append=True),
+        ],
+        verbose=1 if os.isatty(1) else 2,
+    )
+
+
+class _Batches(keras.utils.PyDataset):
+    def __init__(self, inputs: NDArray[np.uint8], labels: NDArray[np.float32], batch_size: int) -> None:
+        super().__init__()
+        self._inputs, self._labels, self._batch_size = inputs, labels, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._inputs) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        part = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        return self._inputs[part].astype(np.float32), self._labels[part]
+
+
+def _finished_epochs(backup_dir: Path) -> int:
+    path = backup_dir / "training_metadata.json"
+    return int(json.loads(path.read_text())["epoch"]) if path.is_file() else 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains, calibrates, exports and evaluates."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="every stage on a few pictures, about two minutes")
+    parser.add_argument("--config", type=Path, help="JSON with other settings than the defaults of training/config.py")
+    parser.add_argument("--run-dir", type=Path, help="checkpoints and logs (default: training/runs/default or smoke)")
+    parser.add_argument("--model-dir", type=Path, help="where the model is written (default: models/mobilenet_v2)")
+    options = parser.parse_args(arguments)
+    if options.smoke and options.model_dir is None:
+        parser.error("--smoke needs --model-dir: its model must not replace the real one")
+    config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else Config()
+    run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
+    model = train(config, run_dir)
+    finish(model, config, options.model_dir or MODEL_DIR)
+
+
+def finish(model: keras.Model, config: Config, model_dir: Path, *, faces_dir: Path = FACES_DIR) -> None:
+    """Calibrates the trained classifier on val, exports it, measures the export and writes its card."""
+    samples = limited(read_manifest(faces_dir), config.limit_per_source)
+    pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=RUNS_DIR)
+    judged = [each for each in pictures if each.served]
+    inputs = np.stack([evaluation_input(each) for each in judged])
+    labels = np.array([each.sample.label for each in judged])
+    batches = _Batches(inputs, labels[:, None].astype(np.float32), config.batch_size)
+    logits = np.asarray(model.predict(batches, verbose=0), np.float64)[:, 0]
+    calibration = fit(logits, labels, rule=DecisionRule())
+    export(model, calibration, model_dir, config=config, data_version=manifest_sha256(faces_dir))
+    print_tables(evaluate_model(model_dir, faces_dir, limit_per_source=config.limit_per_source))
+
+
+if __name__ == "__main__":
+    main()
