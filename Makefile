@@ -56,16 +56,18 @@ clean:  ## remove the virtual environment and caches; data, uploads and .env sta
 web: $(VENV)/.web  ## install what a server needs
 full: $(VENV)/.full  ## install everything, with TensorFlow and the test tools
 
-# An existing environment is kept: only a missing interpreter makes a new one.
+# An existing environment is kept: only a missing interpreter makes a new one. A half-made one is removed again.
 $(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo 'There is no $(PYTHON). Name another: make run PYTHON=python3.12' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed; \
-	$(PYTHON) is %d.%d. Name another: make run PYTHON=python3.12" % v[:2])' || \
-	{ echo 'No usable Python: $(PYTHON). Name another: make run PYTHON=python3.12' >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo 'Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	$(PYTHON) is %d.%d. Name another: make run PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	echo 'Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
+# --no-compile: Python compiles the modules that are really imported, which is a small part and saves seconds here.
 $(VENV)/.web: requirements-web.txt | $(BIN)/python
 	@echo 'Installing what the server needs (once) ...'
-	@$(PIP) install --quiet --no-deps -r requirements-web.txt
+	@$(PIP) install --quiet --no-deps --no-compile -r requirements-web.txt
 	@touch $@
 
 # The extra packages of the full set are resolved by pip (what they need differs between systems), then checked.
