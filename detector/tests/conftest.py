@@ -16,6 +16,12 @@ def media_root(tmp_path: Path, settings: Settings) -> Path:
     return tmp_path / "media"
 
 
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Settings) -> None:
+    """A real password hash is slow on purpose, which only costs time here."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
     """The model's stand-in: one face, 90 % fake."""

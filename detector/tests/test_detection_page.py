@@ -1,0 +1,185 @@
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
+
+from detector.models import Detection
+from detector.tests.factories import VISITOR_KEY, make_detection, make_user
+from detector.visitors import SESSION_FIELD
+
+pytestmark = pytest.mark.django_db
+
+
+def address(detection: Detection, name: str = "detection") -> str:
+    return reverse(f"detector:{name}", args=[detection.pk])
+
+
+@pytest.fixture
+def visitor(client: Client) -> Client:
+    """Somebody without an account, who uploaded what make_detection() makes."""
+    session = client.session
+    session[SESSION_FIELD] = VISITOR_KEY
+    session.save()
+    return client
+
+
+@pytest.fixture
+def reviewer() -> Client:
+    client = Client()
+    user = make_user("grace", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_detection"))
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"fake_probability": 0.1}, "Real"),
+        ({"fake_probability": 0.95}, "Fake"),
+        ({"fake_probability": 0.5}, "This result is uncertain."),
+        ({"no_face": True}, "No face found"),
+        ({"failed": True}, "The analysis failed"),
+    ],
+)
+def test_a_visitor_sees_their_result(visitor: Client, values: dict[str, Any], sentence: str) -> None:
+    probabilities = [values.pop("fake_probability")] if "fake_probability" in values else []
+    response = visitor.get(address(make_detection(*probabilities, **values)))
+    assertContains(response, sentence)
+    assert response.context["can_delete"] is True
+    assert response.context["review"] is None
+    assert response["Cache-Control"] == "private, no-store"
+
+
+def test_every_face_is_shown_and_the_most_fake_one_decides(visitor: Client) -> None:
+    response = visitor.get(address(make_detection(0.2, 0.9, 0.5)))
+    faces = response.context["faces"]
+    shown = [(face["number"], face["fake_probability"], face["verdict"], face["is_uncertain"]) for face in faces]
+    assert shown == [(1, 0.9, "fake", False), (2, 0.5, "fake", True), (3, 0.2, "real", False)]
+    assert [face["is_deciding"] for face in faces] == [True, False, False]
+    assert faces[0]["bbox"] == {"x": 100, "y": 60, "width": 80, "height": 80}
+
+
+def test_a_box_ends_at_the_picture_s_edge(visitor: Client) -> None:
+    detection = make_detection()
+    detection.faces[0]["bbox"] = [-10, 200, 60, 100]
+    detection.save()
+    face = visitor.get(address(detection)).context["faces"][0]
+    assert face["bbox"] == {"x": 0, "y": 200, "width": 50, "height": 40}
+
+
+def test_the_name_of_a_file_is_not_markup(visitor: Client) -> None:
+    response = visitor.get(address(make_detection(original_name="<script>alert(1)</script>.jpg")))
+    assertNotContains(response, "<script>alert")
+
+
+def test_a_person_s_review_is_shown_beside_the_machine_s_verdict(visitor: Client) -> None:
+    detection = make_detection(review_verdict="real", reviewed_at="2026-11-01T12:00Z", review_note="Internal remark.")
+    response = visitor.get(address(detection))
+    assert response.context["review"]["verdict"] == "real"
+    assertContains(response, "Reviewed by a person")
+    assertNotContains(response, "Internal remark.")
+
+
+def test_an_account_sees_its_own_from_anywhere() -> None:
+    ada = make_user()
+    detection = make_detection(owner=ada)
+    for _ in range(2):
+        client = Client()
+        client.force_login(ada)
+        assert client.get(address(detection)).status_code == HTTPStatus.OK
+
+
+PAGES = ["detection", "detection-image", "detection-thumbnail", "detection-heatmap"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_someone_else_s_detection_is_not_there(client: Client, visitor: Client, page: str) -> None:
+    owned_by_account = make_detection(owner=make_user("ada"))
+    owned_by_session = make_detection(session_key="f" * 40)
+    stranger = Client()
+    stranger.force_login(make_user("mallory"))
+    for who in (Client(), visitor, stranger):
+        for detection in (owned_by_account, owned_by_session):
+            assert who.get(address(detection, page)).status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_does_not_exist_looks_the_same_as_what_is_not_yours(visitor: Client, page: str) -> None:
+    missing = visitor.get(reverse(f"detector:{page}", args=[uuid4()]))
+    foreign = visitor.get(address(make_detection(session_key="f" * 40), page))
+    assert missing.status_code == foreign.status_code == HTTPStatus.NOT_FOUND
+    assert missing.content == foreign.content
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_session_s_detection_is_not_shown_to_a_logged_in_account(visitor: Client, page: str) -> None:
+    visitor.force_login(make_user())
+    # Claimed by another account in the meantime, while the old key is still in this session.
+    detection = make_detection(owner=make_user("grace"), session_key=VISITOR_KEY)
+    assert visitor.get(address(detection, page)).status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_staff_who_may_view_detections_see_every_one(reviewer: Client, page: str) -> None:
+    response = reviewer.get(address(make_detection(), page))
+    assert response.status_code == HTTPStatus.OK
+    if page == "detection":
+        assert response.context["can_delete"] is False
+
+
+@pytest.mark.parametrize("fields", [{"is_staff": True}, {"is_staff": False, "permitted": True}])
+def test_neither_staff_without_the_permission_nor_the_permission_without_staff_is_enough(
+    fields: dict[str, bool],
+) -> None:
+    user = make_user(is_staff=fields["is_staff"])
+    if fields.get("permitted"):
+        user.user_permissions.add(Permission.objects.get(codename="view_detection"))
+    client = Client()
+    client.force_login(user)
+    assert client.get(address(make_detection())).status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_looking_needs_get(visitor: Client, page: str, method: str) -> None:
+    response = getattr(visitor, method)(address(make_detection(), page))
+    assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_visitor_deletes_their_detection_with_its_files(visitor: Client, media_root: Any) -> None:
+    response = visitor.post(address(make_detection(), "detection-delete"), follow=True)
+    assertRedirects(response, reverse("detector:history"))
+    assertContains(response, "deleted")
+    assert not Detection.objects.exists()
+    assert [path for path in media_root.rglob("*") if path.is_file()] == []
+
+
+def test_someone_else_s_detection_is_not_deleted(visitor: Client, reviewer: Client) -> None:
+    foreign = make_detection(session_key="f" * 40)
+    # Reviewers delete in the admin, if they may; not with a button that is meant for the owner.
+    for who in (Client(), visitor, reviewer):
+        assert who.post(address(foreign, "detection-delete")).status_code == HTTPStatus.NOT_FOUND
+    assert Detection.objects.get() == foreign
+
+
+@pytest.mark.parametrize("method", ["get", "put", "delete"])
+def test_deleting_needs_post(visitor: Client, method: str) -> None:
+    response = getattr(visitor, method)(address(make_detection(), "detection-delete"))
+    assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    assert Detection.objects.count() == 1
+
+
+def test_deleting_needs_the_csrf_token() -> None:
+    client = Client(enforce_csrf_checks=True)
+    session = client.session
+    session[SESSION_FIELD] = VISITOR_KEY
+    session.save()
+    assert client.post(address(make_detection(), "detection-delete")).status_code == HTTPStatus.FORBIDDEN
+    assert Detection.objects.count() == 1

@@ -1,0 +1,111 @@
+import io
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from PIL import Image
+from pytest_django import Settings
+
+from detector.models import Detection
+from detector.tests.factories import VISITOR_KEY, make_detection, make_jpeg, make_picture
+from detector.visitors import SESSION_FIELD
+
+pytestmark = pytest.mark.django_db
+
+MEDIA = [
+    ("detection-image", "image/jpeg", (320, 240)),
+    ("detection-thumbnail", "image/jpeg", (256, 192)),
+    ("detection-heatmap", "image/png", (320, 240)),
+]
+
+
+@pytest.fixture
+def visitor(client: Client) -> Client:
+    session = client.session
+    session[SESSION_FIELD] = VISITOR_KEY
+    session.save()
+    return client
+
+
+def address(detection: Detection, name: str) -> str:
+    return reverse(f"detector:{name}", args=[detection.pk])
+
+
+def with_gps() -> bytes:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x010E] = "Ada's kitchen"
+    return make_jpeg(exif=exif, comment=b"Ada's comment")
+
+
+@pytest.mark.parametrize(("name", "content_type", "size"), MEDIA)
+def test_a_medium_is_private_and_inert(visitor: Client, name: str, content_type: str, size: tuple[int, int]) -> None:
+    response = visitor.get(address(make_detection(), name))
+    assert response.status_code == HTTPStatus.OK
+    assert response["Content-Type"] == content_type
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert response["Cache-Control"] == "private, no-cache"
+    assert response["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert Image.open(io.BytesIO(response.content)).size == size
+
+
+@pytest.mark.parametrize(("name", "content_type", "size"), MEDIA)
+def test_a_browser_that_has_it_gets_304(visitor: Client, name: str, content_type: str, size: tuple[int, int]) -> None:
+    url = address(make_detection(), name)
+    first = visitor.get(url)
+    again = visitor.get(url, headers={"if-none-match": first["ETag"]})
+    assert again.status_code == HTTPStatus.NOT_MODIFIED
+    assert again.content == b""
+    stranger = Client().get(url, headers={"if-none-match": first["ETag"]})
+    assert stranger.status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("name", ["detection-image", "detection-thumbnail"])
+def test_metadata_stays_on_the_server(visitor: Client, name: str) -> None:
+    detection = make_detection(data=with_gps())
+    assert b"Ada's" in Path(detection.image.path).read_bytes()
+    content = visitor.get(address(detection, name)).content
+    assert b"Ada's" not in content
+    picture = Image.open(io.BytesIO(content))
+    assert not picture.getexif()
+    assert "comment" not in picture.info
+
+
+def test_a_large_picture_is_sent_smaller(visitor: Client) -> None:
+    detection = make_detection(data=make_jpeg(2600, 1300), width=2600, height=1300)
+    content = visitor.get(address(detection, "detection-image")).content
+    assert Image.open(io.BytesIO(content)).size == (1280, 640)
+
+
+def test_any_format_is_sent_as_jpeg(visitor: Client) -> None:
+    detection = make_detection(data=make_picture(file_format="PNG"), format="PNG")
+    content = visitor.get(address(detection, "detection-image")).content
+    assert Image.open(io.BytesIO(content)).format == "JPEG"
+
+
+def test_a_picture_from_before_the_limits_shrank_is_still_shown(visitor: Client, settings: Settings) -> None:
+    detection = make_detection()
+    settings.MAX_UPLOAD_BYTES = settings.MAX_UPLOAD_PIXELS = 10
+    assert visitor.get(address(detection, "detection-image")).status_code == HTTPStatus.OK
+
+
+@pytest.mark.parametrize("name", ["detection-image", "detection-thumbnail"])
+def test_a_file_that_is_gone_is_not_found(visitor: Client, name: str) -> None:
+    detection = make_detection()
+    Path(detection.image.path).unlink()
+    Path(detection.thumbnail.path).unlink()
+    assert visitor.get(address(detection, name)).status_code == HTTPStatus.NOT_FOUND
+
+
+def test_a_picture_without_a_face_has_an_empty_heat_map(visitor: Client) -> None:
+    content = visitor.get(address(make_detection(no_face=True), "detection-heatmap")).content
+    assert Image.open(io.BytesIO(content)).getextrema() == ((0, 0), (0, 0), (0, 0), (0, 0))
+
+
+def test_uploads_have_no_address_of_their_own(visitor: Client) -> None:
+    detection = make_detection()
+    for prefix in ("/media/", "/", "/static/"):
+        assert visitor.get(f"{prefix}{detection.image.name}").status_code == HTTPStatus.NOT_FOUND
