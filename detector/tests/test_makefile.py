@@ -1,0 +1,69 @@
+"""The Makefile's preparations, tried in an empty folder without the network."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Makefile and .env.example beside an environment in which the packages count as installed."""
+    for name in ("Makefile", ".env.example", "requirements.txt", "requirements-web.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".venv" / ".web").touch()
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_env_file_gets_a_secret_of_its_own_and_is_private(checkout: Path) -> None:
+    assert make(checkout, ".env").returncode == 0
+    written, example = (checkout / ".env").read_text(), (checkout / ".env.example").read_text()
+    (secret,) = (line.removeprefix("SECRET_KEY=") for line in written.splitlines() if line.startswith("SECRET_KEY="))
+    assert len(secret) >= 50, "what `check --deploy` asks for"
+    assert written.replace(secret, "") == example
+    assert stat.S_IMODE((checkout / ".env").stat().st_mode) == 0o600
+
+
+def test_an_existing_env_file_is_never_touched(checkout: Path) -> None:
+    (checkout / ".env").write_text("SECRET_KEY=mine\n")
+    (checkout / ".env.example").touch()
+    assert make(checkout, ".env").returncode == 0
+    assert (checkout / ".env").read_text() == "SECRET_KEY=mine\n"
+
+
+def test_a_missing_python_is_named(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".venv")
+    done = make(checkout, "run", "PYTHON=python-that-is-missing")
+    assert done.returncode != 0
+    assert "There is no python-that-is-missing" in done.stderr
+
+
+def test_an_old_python_is_refused_with_its_version(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".venv")
+    old = checkout / "old-python"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} "$1" "import sys; sys.version_info = (3, 9, 18); $2"\n')
+    old.chmod(0o755)
+    done = make(checkout, "run", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed" in done.stderr
+    assert "is 3.9." in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_help_lists_the_targets_that_the_project_is_used_by(checkout: Path) -> None:
+    listed = make(checkout, "help").stdout
+    for target in ("run", "test", "lint", "typecheck", "admin", "train", "evaluate", "clean"):
+        assert f"make {target} " in listed
