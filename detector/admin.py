@@ -155,7 +155,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def shown_owner(self, detection: Detection) -> str:
         return detection.owner.get_username() if detection.owner else "visitor without an account"
 
-    @admin.display(description="")
+    @admin.display(description="picture")
     def picture(self, detection: Detection) -> SafeString:
         return render_to_string(
             "admin/detector/_picture.html", {"detection": detection, "faces": faces_for_display(detection)}

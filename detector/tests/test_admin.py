@@ -1,0 +1,207 @@
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from pytest_django import DjangoAssertNumQueries
+from pytest_django.asserts import assertContains, assertNotContains
+
+from detector.models import Detection
+from detector.tests.factories import make_detection, make_user
+
+pytestmark = pytest.mark.django_db
+
+LIST = reverse("admin:detector_detection_changelist")
+
+
+@pytest.fixture
+def staff() -> Client:
+    client = Client()
+    user = make_user("grace", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="detector"))
+    client.force_login(user)
+    return client
+
+
+def change_page(detection: Detection) -> str:
+    return reverse("admin:detector_detection_change", args=[detection.pk])
+
+
+def found(client: Client, **query: str) -> set[str]:
+    response = client.get(LIST, query)
+    assert response.status_code == HTTPStatus.OK
+    return {detection.original_name for detection in response.context["cl"].result_list}
+
+
+def test_the_list_shows_what_a_reviewer_needs(staff: Client) -> None:
+    detection = make_detection(0.923, owner=make_user("ada"))
+    response = staff.get(LIST)
+    assertContains(response, reverse("detector:detection-thumbnail", args=[detection.pk]))
+    for text in ("Fake", "92.3%", "ada", "test-1"):
+        assertContains(response, text)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict", "probability"),
+    [
+        ({}, "Fake", "90.0%"),
+        ({"no_face": True}, "Not applicable", "none"),
+        ({"failed": True}, "Failed", "none"),
+    ],
+)
+def test_without_a_verdict_the_list_makes_none_up(
+    staff: Client, values: dict[str, Any], verdict: str, probability: str
+) -> None:
+    make_detection(**values)
+    response = staff.get(LIST)
+    content = response.content.decode()
+    assert f">{verdict}</a>" in content
+    assert f'<td class="field-shown_probability">{probability}</td>' in content
+
+
+@pytest.mark.parametrize("term", ["beach", "cd" * 32, "cdcdcd", "ada", "ada@example.org"])
+def test_it_is_searched_by_name_hash_and_owner(staff: Client, term: str) -> None:
+    make_detection(original_name="other.jpg")
+    ada = make_user("ada", email="ada@example.org")
+    make_detection(original_name="beach.jpg", sha256="cd" * 32, owner=ada)
+    assert found(staff, q=term) == {"beach.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"verdict__exact": "real"}, {"real"}),
+        ({"verdict__exact": "fake"}, {"fake"}),
+        ({"status__exact": "failed"}, {"failed"}),
+        ({"reviewed": "yes"}, {"fake"}),
+        ({"reviewed": "no"}, {"real", "failed"}),
+        ({"review_verdict__exact": "cant_tell"}, {"fake"}),
+        ({"model_version": "test-2"}, {"real"}),
+        ({"created_at__year": "2025"}, {"real"}),
+    ],
+)
+def test_it_is_filtered(staff: Client, query: dict[str, str], expected: set[str]) -> None:
+    make_detection(0.1, original_name="real", model_version="test-2", created_at=datetime(2025, 3, 4, tzinfo=UTC))
+    make_detection(0.9, original_name="fake", review_verdict="cant_tell", reviewed_at="2026-11-01T12:00Z")
+    make_detection(failed=True, original_name="failed")
+    assert found(staff, **query) == expected
+
+
+def test_more_rows_take_no_more_queries(staff: Client, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
+    for number in range(8):
+        make_detection(owner=make_user(f"user{number}"))
+    with django_assert_max_num_queries(12):
+        staff.get(LIST)
+
+
+def test_the_detail_shows_the_picture_with_its_faces(staff: Client) -> None:
+    detection = make_detection()
+    response = staff.get(change_page(detection))
+    for name in ("detection-image", "detection-heatmap"):
+        assertContains(response, reverse(f"detector:{name}", args=[detection.pk]))
+
+
+def test_the_pages_have_no_inline_script_or_style(staff: Client) -> None:
+    for page in (LIST, change_page(make_detection())):
+        response = staff.get(page)
+        assert "unsafe-inline" not in response["Content-Security-Policy"]
+        assertNotContains(response, " style=")
+        assertNotContains(response, "<style")
+        assertNotContains(response, "<script>")
+
+
+def test_a_review_is_kept_with_who_and_when(staff: Client) -> None:
+    detection = make_detection(0.9)
+    response = staff.post(change_page(detection), {"review_verdict": "real", "review_note": "Studio light."})
+    assert response.status_code == HTTPStatus.FOUND
+    detection.refresh_from_db()
+    assert (detection.review_verdict, detection.review_note) == ("real", "Studio light.")
+    assert detection.reviewed_by is not None
+    assert detection.reviewed_by.username == "grace"
+    assert detection.reviewed_at is not None
+    assert (detection.verdict, detection.fake_probability) == ("fake", 0.9)
+
+
+def test_what_the_machine_wrote_cannot_be_changed(staff: Client) -> None:
+    detection = make_detection(0.9)
+    before: dict[str, Any] = dict(Detection.objects.values().get())
+    forged = {
+        "verdict": "real",
+        "fake_probability": "0.1",
+        "threshold": "0.1",
+        "model_version": "forged",
+        "status": "failed",
+        "original_name": "forged.jpg",
+        "sha256": "00" * 32,
+        "owner": "1",
+        "reviewed_by": "1",
+        "faces": "[]",
+    }
+    staff.post(change_page(detection), forged | {"review_verdict": "fake", "review_note": ""})
+    after: dict[str, Any] = dict(Detection.objects.values().get())
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"review_verdict", "reviewed_by_id", "reviewed_at"}
+
+
+def test_saving_without_a_change_is_no_review(staff: Client) -> None:
+    detection = make_detection()
+    staff.post(change_page(detection), {"review_verdict": "", "review_note": ""})
+    detection.refresh_from_db()
+    assert detection.reviewed_at is None
+
+
+@pytest.mark.parametrize("mistake", [{"review_note": "No verdict."}, {"review_verdict": "invented"}])
+def test_a_review_needs_a_verdict(staff: Client, mistake: dict[str, str]) -> None:
+    detection = make_detection()
+    response = staff.post(change_page(detection), {"review_verdict": "", "review_note": ""} | mistake)
+    assert response.status_code == HTTPStatus.OK
+    assert response.context["errors"]
+    detection.refresh_from_db()
+    assert detection.reviewed_at is None
+
+
+def test_nobody_adds_a_detection_by_hand(admin_client: Client) -> None:
+    assert admin_client.get(reverse("admin:detector_detection_add")).status_code == HTTPStatus.FORBIDDEN
+    assertNotContains(admin_client.get(LIST), "Add detection")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["page", "action"])
+def test_deleting_removes_the_files(admin_client: Client, media_root: Path, way: str) -> None:
+    detection = make_detection()
+    if way == "page":
+        admin_client.post(reverse("admin:detector_detection_delete", args=[detection.pk]), {"post": "yes"})
+    else:
+        action = {"action": "delete_selected", "_selected_action": [str(detection.pk)], "post": "yes"}
+        admin_client.post(LIST, action)
+    assert not Detection.objects.exists()
+    assert [path for path in media_root.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("permissions", [[], ["view_detection"]])
+def test_without_the_permission_nothing_is_reviewed(permissions: list[str]) -> None:
+    client = Client()
+    user = make_user(is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client.force_login(user)
+    detection = make_detection()
+    expected = HTTPStatus.OK if permissions else HTTPStatus.FORBIDDEN
+    assert client.get(change_page(detection)).status_code == expected
+    response = client.post(change_page(detection), {"review_verdict": "real", "review_note": ""})
+    assert response.status_code == HTTPStatus.FORBIDDEN
+    detection.refresh_from_db()
+    assert detection.reviewed_at is None
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_the_admin_is_for_staff(client: Client, logged_in: bool) -> None:
+    if logged_in:
+        client.force_login(make_user())
+    for page in (LIST, change_page(make_detection())):
+        response = client.get(page)
+        assert response.status_code == HTTPStatus.FOUND
+        assert response["Location"].startswith(reverse("admin:login"))
