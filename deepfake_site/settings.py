@@ -6,6 +6,7 @@ from typing import Any
 
 import environ
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -15,6 +16,15 @@ env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 
 
+def env_number(name: str, default: float, cast: type[int] | type[float] = int) -> Any:
+    text = env.str(name, default=str(default))
+    try:
+        return cast(text)
+    except ValueError as error:
+        kind = "a whole number" if cast is int else "a number"
+        raise ImproperlyConfigured(f"{name} is {text!r}; it has to be {kind}, such as {default}.") from error
+
+
 def env_path(name: str, default: str) -> Path:
     """A path from the environment; a relative one starts at the project root, whatever the working directory."""
     return BASE_DIR / str(env.str(name, default=default))
@@ -22,6 +32,11 @@ def env_path(name: str, default: str) -> Path:
 
 def env_database() -> dict[str, Any]:
     config: dict[str, Any] = env.db_url("DATABASE_URL", default="sqlite:///db.sqlite3")
+    if not config.get("ENGINE", "").startswith("django.db.backends."):
+        # Without its value, which may hold a password.
+        raise ImproperlyConfigured(
+            "DATABASE_URL has to look like sqlite:///db.sqlite3 or postgres://user:password@host:5432/name."
+        )
     if config["ENGINE"] == "django.db.backends.sqlite3":
         if config["NAME"] != ":memory:":
             config["NAME"] = BASE_DIR / config["NAME"]
@@ -58,7 +73,11 @@ def redis_cache(url: str, *, ignore_exceptions: bool) -> dict[str, Any]:
 
 DEBUG = env.bool("DEBUG", default=False)
 # Only a development server may run with a key that everybody knows.
-SECRET_KEY = env.str("SECRET_KEY", default="development-only") if DEBUG else env.str("SECRET_KEY")
+SECRET_KEY = env.str("SECRET_KEY", default="") or ("development-only" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. It has to be a long random secret, in the environment or in .env; `make run` makes one."
+    )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -167,13 +186,13 @@ AUTH_PASSWORD_VALIDATORS = [
 # Detector
 
 MODEL_DIR = env_path("MODEL_DIR", "models/mobilenet_v2")
-PREDICTOR_THREADS = env.int("PREDICTOR_THREADS", default=1)
-REAL_THRESHOLD = env.float("REAL_THRESHOLD", default=0.7)
-UNCERTAIN_ABOVE = env.float("UNCERTAIN_ABOVE", default=0.3)
-MAX_FACES = env.int("MAX_FACES", default=20)
-MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=15 * 1024 * 1024)
-MAX_UPLOAD_PIXELS = env.int("MAX_UPLOAD_PIXELS", default=50_000_000)
-HISTORY_PAGE_SIZE = env.int("HISTORY_PAGE_SIZE", default=20)
+PREDICTOR_THREADS = env_number("PREDICTOR_THREADS", 1)
+REAL_THRESHOLD = env_number("REAL_THRESHOLD", 0.7, float)
+UNCERTAIN_ABOVE = env_number("UNCERTAIN_ABOVE", 0.3, float)
+MAX_FACES = env_number("MAX_FACES", 20)
+MAX_UPLOAD_BYTES = env_number("MAX_UPLOAD_BYTES", 15 * 1024 * 1024)
+MAX_UPLOAD_PIXELS = env_number("MAX_UPLOAD_PIXELS", 50_000_000)
+HISTORY_PAGE_SIZE = env_number("HISTORY_PAGE_SIZE", 20)
 # Everything in a request that is not a file: a form's fields, in bytes.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
@@ -184,7 +203,7 @@ FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 UPLOAD_RATE = env.str("UPLOAD_RATE", default="5/m")
 RATELIMIT_USE_CACHE = "ratelimit"
 # How many proxies stand in front and append to X-Forwarded-For. With 0 the header is not believed at all.
-TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
+TRUSTED_PROXY_COUNT = env_number("TRUSTED_PROXY_COUNT", 0)
 
 # Security
 

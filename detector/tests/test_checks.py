@@ -1,0 +1,161 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from pytest_django import Settings
+
+from detector import checks
+from detector.tests.factories import FakePredictor
+
+ROOT = Path(__file__).parents[2]
+
+
+def found() -> list[str]:
+    return [
+        str(problem.id)
+        for problem in run_checks(include_deployment_checks=False)
+        if str(problem.id).startswith("detector.")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("REAL_THRESHOLD", 0.0, "detector.E002"),
+        ("REAL_THRESHOLD", 1.0, "detector.E002"),
+        ("REAL_THRESHOLD", 70.0, "detector.E002"),
+        ("UNCERTAIN_ABOVE", -0.1, "detector.E003"),
+        ("UNCERTAIN_ABOVE", 0.8, "detector.E003"),
+        ("UPLOAD_RATE", "five a minute", "detector.E004"),
+        ("UPLOAD_RATE", "5/y", "detector.E004"),
+        ("UPLOAD_RATE", "0/m", "detector.E004"),
+        ("UPLOAD_RATE", "5/0m", "detector.E004"),
+        ("UPLOAD_RATE", "5/m; 9/h", "detector.E004"),
+        ("UPLOAD_RATE", "", "detector.E004"),
+        ("MAX_UPLOAD_BYTES", 0, "detector.E005"),
+        ("MAX_UPLOAD_PIXELS", -1, "detector.E005"),
+        ("MAX_FACES", 0, "detector.E005"),
+        ("PREDICTOR_THREADS", 0, "detector.E005"),
+        ("HISTORY_PAGE_SIZE", 0, "detector.E005"),
+        ("TRUSTED_PROXY_COUNT", -1, "detector.E006"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_an_error(
+    settings: Settings, predictor: FakePredictor, name: str, value: Any, expected: str
+) -> None:
+    setattr(settings, name, value)
+    assert found() == [expected]
+    with pytest.raises(ImproperlyConfigured, match=rf"{expected}: {name} is"):
+        checks.require_sound_setup()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("UPLOAD_RATE", "20/30s"), ("UPLOAD_RATE", "5/2m"), ("UNCERTAIN_ABOVE", 0.0), ("UNCERTAIN_ABOVE", 0.7)],
+)
+def test_settings_that_work_are_none(settings: Settings, predictor: FakePredictor, name: str, value: Any) -> None:
+    setattr(settings, name, value)
+    assert found() == []
+    checks.require_sound_setup()
+
+
+def broken_model(folder: Path, fault: str) -> Path:
+    if fault == "no folder":
+        return folder / "absent"
+    if fault == "no spec":
+        (folder / "model.tflite").write_bytes(b"weights")
+    if fault == "spec is no JSON":
+        (folder / "spec.json").write_text("{")
+    if fault == "spec of something else":
+        (folder / "spec.json").write_text(json.dumps({"name": "something"}))
+    return folder
+
+
+FAULTS = ["no folder", "no spec", "spec is no JSON", "spec of something else"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_model_is_an_error_of_the_deployment(settings: Settings, tmp_path: Path, fault: str) -> None:
+    settings.MODEL_DIR = broken_model(tmp_path, fault)
+    (problem,) = checks.check_model(None)
+    assert problem.id == "detector.E001"
+    assert str(settings.MODEL_DIR) in str(problem.hint)
+    assert found() == []
+    with pytest.raises(ImproperlyConfigured, match=r"detector\.E001: No verdict can be given"):
+        checks.require_sound_setup()
+
+
+def test_a_deployment_without_redis_is_warned(settings: Settings) -> None:
+    settings.REDIS_URL = ""
+    assert [problem.id for problem in checks.check_redis(None)] == ["detector.W001"]
+    settings.REDIS_URL = "redis://127.0.0.1:6379/0"
+    assert checks.check_redis(None) == []
+
+
+@pytest.mark.django_db
+def test_a_missing_model_stops_no_preparation(settings: Settings, tmp_path: Path) -> None:
+    settings.MODEL_DIR = tmp_path / "absent"
+    settings.STATIC_ROOT = tmp_path / "static"
+    call_command("migrate", verbosity=0, skip_checks=False)
+    call_command("collectstatic", interactive=False, verbosity=0, skip_checks=False)
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0, skip_checks=False)
+    os.environ["DJANGO_SUPERUSER_PASSWORD"] = "correct horse battery"
+    try:
+        call_command(
+            "createsuperuser", username="root", email="r@example.org", interactive=False, verbosity=0, skip_checks=False
+        )
+    finally:
+        del os.environ["DJANGO_SUPERUSER_PASSWORD"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_server_process_without_a_model_does_not_start(tmp_path: Path) -> None:
+    gunicorn = ["-m", "gunicorn", "deepfake_site.wsgi:application", "--bind=127.0.0.1:0", "--no-control-socket"]
+    ended = run(*gunicorn, MODEL_DIR=str(tmp_path / "absent"), DATABASE_URL=f"sqlite:///{tmp_path / 'db.sqlite3'}")
+    assert ended.returncode != 0
+    assert "detector.E001: No verdict can be given" in ended.stderr
+    assert str(tmp_path / "absent") in ended.stderr
+
+
+@pytest.mark.model
+def test_the_documented_production_settings_are_clean_to_django() -> None:
+    ended = run(
+        *["-W", "error", "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        SECRET_KEY="5d0b8ad6e8b14b1f9b3e7b2a6c8f4e1d7a9c3b5f2e6d8a1c4f7b9e3d5a8c2f6b",
+        HTTPS="true",
+        REDIS_URL="redis://127.0.0.1:6379/0",
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "no issues" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY"),
+        ({"DATABASE_URL": "nothing"}, "DATABASE_URL"),
+        ({"REAL_THRESHOLD": "high"}, "REAL_THRESHOLD is 'high'"),
+        ({"MAX_FACES": "2.5"}, "MAX_FACES is '2.5'; it has to be a whole number"),
+    ],
+)
+def test_settings_that_cannot_be_read_stop_the_start(environment: dict[str, str], expected: str) -> None:
+    ended = run("manage.py", "check", **environment)
+    assert ended.returncode != 0
+    assert expected in ended.stderr
