@@ -171,6 +171,14 @@ def test_a_given_redis_is_used_and_none_is_started(serve: Callable[..., Site], r
     assert redis_server.answers(), "serve stops only what it started"
 
 
+@pytest.mark.model
+@pytest.mark.redis
+def test_it_sees_itself_ready_under_any_host_name(serve: Callable[..., Site]) -> None:
+    site = serve(ALLOWED_HOSTS=".example.org,faces.example.com")
+    site.wait_until_ready()
+    assert "DisallowedHost" not in site.output()
+
+
 def test_a_taken_port_is_one_clear_message(serve: Callable[..., Site]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

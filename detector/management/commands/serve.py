@@ -217,13 +217,19 @@ def _answers(listener: socket.socket) -> bool:
     host, port = listener.getsockname()[:2]
     client = http.client.HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=1.0)
     try:
-        client.request("GET", "/healthz")
+        client.request("GET", "/healthz", headers={"Host": _allowed_host()})
         client.getresponse().read()
     except (OSError, http.client.HTTPException):
         return False
     finally:
         client.close()
     return True
+
+
+def _allowed_host() -> str:
+    """A host name that the site answers to, so that asking whether it is ready is not logged as an attack."""
+    names = [name for name in settings.ALLOWED_HOSTS if not name.startswith((".", "*"))]
+    return names[0] if names else "localhost"
 
 
 def _memory_directory() -> str | None:
