@@ -1,0 +1,99 @@
+import json
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+from pytest_django.asserts import assertContains
+
+from detector.model_cards import read_model_card
+
+URL = reverse("detector:about")
+
+FIGURES = {"n": 400, "n_real": 200, "n_fake": 200, "auc": 0.9123, "auc_ci": [0.89, 0.93], "acc": 0.85}
+
+
+@pytest.fixture
+def model_dir(settings: Settings, tmp_path: Path) -> Path:
+    settings.MODEL_DIR = tmp_path
+    return tmp_path
+
+
+def write_metrics(model_dir: Path, tables: dict[str, Any]) -> None:
+    (model_dir / "metrics.json").write_text(json.dumps({"model_version": "7", "n_train": 5000, "tables": tables}))
+
+
+@pytest.mark.django_db
+def test_figures_come_from_the_model_s_folder(client: Client, model_dir: Path) -> None:
+    write_metrics(model_dir, {"test": {"overall": FIGURES, "by_source": {"stylegan": {"n": 40, "auc": 0.876}}}})
+    response = client.get(URL)
+    assertContains(response, "0.912")
+    assertContains(response, "0.876")
+    assertContains(response, "stylegan")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {},
+        {"test": {}},
+        {"test": {"overall": {}}},
+        {"test": {"overall": {"n": 3}, "by_source": {}}},
+        {"test": {"by_source": {"a": {"auc": None}}}},
+        {"another": {"overall": FIGURES}},
+    ],
+)
+def test_a_figure_that_was_not_measured_breaks_nothing(client: Client, model_dir: Path, tables: dict[str, Any]) -> None:
+    write_metrics(model_dir, tables)
+    assert client.get(URL).status_code == HTTPStatus.OK
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "null"])
+def test_without_a_readable_card_the_page_still_explains(client: Client, model_dir: Path, content: str | None) -> None:
+    if content is not None:
+        (model_dir / "metrics.json").write_text(content)
+        (model_dir / "spec.json").write_text(content)
+    response = client.get(URL)
+    assert response.status_code == HTTPStatus.OK
+    assert response.context["tables"] == []
+
+
+def test_tables_come_in_the_order_of_what_they_prove(model_dir: Path) -> None:
+    write_metrics(
+        model_dir,
+        {
+            "degraded": {"overall": FIGURES},
+            "val": {"overall": FIGURES},
+            "test_unseen": {"overall": FIGURES, "by_source": {"b": {"auc": 0.6}, "a": {"auc": 0.8}}},
+            "test": {"overall": FIGURES},
+        },
+    )
+    tables = read_model_card(model_dir).tables
+    assert [table["name"] for table in tables] == ["test", "test_unseen", "val", "degraded"]
+    assert [(row["source"], row["is_overall"], row["auc"]) for row in tables[1]["rows"]] == [
+        ("All", True, 0.9123),
+        ("a", False, 0.8),
+        ("b", False, 0.6),
+    ]
+    assert tables[1]["rows"][0]["auc_ci"] == [0.89, 0.93]
+    assert tables[1]["rows"][1]["n"] is None
+
+
+@pytest.mark.django_db
+@pytest.mark.model
+def test_the_shipped_model_s_figures_are_shown(client: Client) -> None:
+    response = client.get(URL)
+    assert response.context["spec"]["version"]
+    auc = response.context["tables"][0]["rows"][0]["auc"]
+    assertContains(response, f"{auc:.3f}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("method", ["post", "put", "delete"])
+def test_other_methods_are_not_allowed(client: Client, method: str) -> None:
+    assert getattr(client, method)(URL).status_code == HTTPStatus.METHOD_NOT_ALLOWED

@@ -1,0 +1,74 @@
+import json
+from http import HTTPStatus
+
+import pytest
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.urls import path
+from pytest_django import Settings
+from pytest_django.asserts import assertTemplateUsed
+
+from deepfake_site import urls as site
+
+JSON = {"accept": "application/json"}
+
+
+def break_down(request: HttpRequest, fault: str) -> HttpResponse:
+    raise {
+        "bad": BadRequest("secret detail"),
+        "denied": PermissionDenied("secret detail"),
+        "broken": RuntimeError("secret detail"),
+    }[fault]
+
+
+urlpatterns = [*site.urlpatterns, path("break/<str:fault>/", break_down)]
+handler400, handler403, handler404, handler500 = site.handler400, site.handler403, site.handler404, site.handler500
+
+FAULTS = [
+    ("/break/bad/", HTTPStatus.BAD_REQUEST, "400.html"),
+    ("/break/denied/", HTTPStatus.FORBIDDEN, "403.html"),
+    ("/nowhere/", HTTPStatus.NOT_FOUND, "404.html"),
+    ("/detections/not-a-uuid/", HTTPStatus.NOT_FOUND, "404.html"),
+    ("/break/broken/", HTTPStatus.INTERNAL_SERVER_ERROR, "500.html"),
+]
+
+
+@pytest.fixture
+def calm_client(settings: Settings) -> Client:
+    """A client that shows the error page instead of raising the error."""
+    settings.ROOT_URLCONF = __name__
+    return Client(raise_request_exception=False)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("address", "status", "template"), FAULTS)
+def test_an_error_has_a_page_that_gives_nothing_away(
+    calm_client: Client, address: str, status: int, template: str
+) -> None:
+    response = calm_client.get(address)
+    assert response.status_code == status
+    assertTemplateUsed(response, template)
+    assert response["Content-Type"].startswith("text/html")
+    assert "secret detail" not in response.content.decode()
+    assert "Content-Security-Policy" in response
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("address", "status", "template"), FAULTS)
+def test_a_script_gets_a_sentence(calm_client: Client, address: str, status: int, template: str) -> None:
+    response = calm_client.get(address, headers=JSON)
+    assert response.status_code == status
+    error = json.loads(response.content)["error"]
+    assert error.endswith(".")
+    assert "secret detail" not in error
+
+
+def test_the_page_for_a_fault_needs_no_database(calm_client: Client) -> None:
+    assert calm_client.get("/break/broken/").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+@pytest.mark.django_db
+def test_the_page_for_a_missing_page_knows_who_is_logged_in(calm_client: Client, admin_user: object) -> None:
+    calm_client.force_login(admin_user)  # type: ignore[arg-type]
+    assert "admin" in calm_client.get("/nowhere/").content.decode()

@@ -1,0 +1,53 @@
+"""What holds for the site as a whole."""
+
+import json
+from http import HTTPStatus
+
+import pytest
+from django.conf import settings as site_settings
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+PAGES = [reverse(name) for name in ("detector:upload", "detector:history", "detector:about", "login", "signup")]
+
+
+def test_healthz_answers_without_database_and_redis(client: Client) -> None:
+    response = client.get(reverse("detector:healthz"))
+    assert response.status_code == HTTPStatus.OK
+    assert json.loads(response.content) == {"status": "ok"}
+    assert "no-store" in response["Cache-Control"]
+    assert client.post(reverse("detector:healthz")).status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_sent_with_the_headers_that_protect_it(client: Client, page: str) -> None:
+    response = client.get(page)
+    policy = response["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["X-Frame-Options"] == "DENY"
+    assert response["Referrer-Policy"] == "same-origin"
+    content = response.content.decode()
+    assert " style=" not in content
+    assert "<style" not in content
+    assert " onclick=" not in content
+
+
+def test_behind_https_everything_else_is_redirected_but_the_health_check(client: Client, settings: Settings) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/about/").status_code == HTTPStatus.MOVED_PERMANENTLY
+    assert client.get("/healthz").status_code == HTTPStatus.OK
+
+
+def test_without_a_proxy_nobody_can_claim_to_come_by_https(client: Client, settings: Settings) -> None:
+    assert site_settings.SECURE_PROXY_SSL_HEADER is None
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/about/", headers={"x-forwarded-proto": "https"}).status_code == HTTPStatus.MOVED_PERMANENTLY
+
+
+def test_a_foreign_host_name_is_refused(client: Client) -> None:
+    assert client.get("/about/", headers={"host": "evil.example"}).status_code == HTTPStatus.BAD_REQUEST
