@@ -40,6 +40,8 @@ class Site:
                 env={**os.environ, "DEBUG": "true", "PYTHONUNBUFFERED": "1", "TMPDIR": str(directory), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Whoever runs the suite under nohup has closed terminals ignored, and serve rightly keeps that.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
         self.seen: list[psutil.Process] = []
 
