@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands
 
+from conftest import documented_defaults
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
@@ -31,10 +33,6 @@ def settings_keys() -> set[str]:
     return keys
 
 
-def example_defaults() -> dict[str, str]:
-    return dict(re.findall(r"^#?([A-Z][A-Z_]*)=(.*)$", ENV_EXAMPLE, flags=re.MULTILINE))
-
-
 def readme_defaults() -> dict[str, str]:
     """Key and default of each row of README's settings table."""
     return dict(re.findall(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\|", README, flags=re.MULTILINE))
@@ -45,11 +43,11 @@ def fenced_blocks(language: str) -> list[str]:
 
 
 def test_env_example_lists_every_key_that_the_settings_read_and_no_other() -> None:
-    assert set(example_defaults()) == settings_keys()
+    assert set(documented_defaults()) == settings_keys()
 
 
 def test_readme_table_has_the_keys_and_defaults_of_env_example() -> None:
-    assert readme_defaults() == example_defaults()
+    assert readme_defaults() == documented_defaults()
 
 
 def test_every_key_of_env_example_is_explained() -> None:
@@ -65,13 +63,13 @@ def test_documented_defaults_are_those_of_the_settings() -> None:
         "import json, environ; environ.Env.read_env = lambda *a, **k: None; import deepfake_site.settings as s;"
         "print(json.dumps({k: repr(v) for k, v in vars(s).items() if k.isupper()}, sort_keys=True))"
     )
-    bare = {key: value for key, value in os.environ.items() if key not in example_defaults()}
+    bare = {key: value for key, value in os.environ.items() if key not in documented_defaults()}
     bare["SECRET_KEY"] = "only-for-tests"
     shown = [
         subprocess.run(
             [sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
         ).stdout
-        for environment in (bare, {**example_defaults(), **bare})
+        for environment in (bare, {**documented_defaults(), **bare})
     ]
     assert shown[0] == shown[1]
 
