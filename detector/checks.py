@@ -11,10 +11,10 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django_ratelimit.core import rate_re
 
 from detector import services
 from detector.exceptions import ModelUnavailable
+from detector.ratelimits import parse_rate
 
 AT_LEAST_ONE = (
     "HISTORY_PAGE_SIZE",
@@ -64,16 +64,17 @@ def check_thresholds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 @register("detector")
 def check_upload_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    match = rate_re.fullmatch(settings.UPLOAD_RATE)
-    if match and int(match[1]) > 0 and int(match[2] or 1) > 0:
-        return []
-    return [
-        Error(
-            f"UPLOAD_RATE is {settings.UPLOAD_RATE!r}.",
-            hint="Write a number of uploads, a slash and a period: 5/m, 100/h, 20/30s.",
-            id="detector.E004",
-        )
-    ]
+    try:
+        parse_rate(settings.UPLOAD_RATE)
+    except ValueError:
+        return [
+            Error(
+                f"UPLOAD_RATE is {settings.UPLOAD_RATE!r}.",
+                hint="Write a number of uploads, a slash and a period: 5/m, 100/h, 20/30s.",
+                id="detector.E004",
+            )
+        ]
+    return []
 
 
 @register("detector")

@@ -1,18 +1,20 @@
 """How many uploads somebody may make, and who "somebody" is. One count for every way in and for all processes."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.core.cache.backends.base import BaseCache
 from django.http import HttpRequest
-from django_ratelimit.core import _split_rate, get_usage
+from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 
 from detector.exceptions import DetectorError
 
 UPLOAD_GROUP = "detector.upload"
+PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Whoever has one IPv6 address has 2**64 of them.
 IPV6_PREFIX = 64
 
@@ -48,10 +50,23 @@ class NoSharedCache(BaseCache):
         raise LimiterUnavailable("REDIS_URL is not set, so uploads cannot be counted.")
 
 
-def upload_limit() -> tuple[int, int]:
-    """UPLOAD_RATE as the number of uploads and the seconds in which they may be made."""
-    limit, period_s = _split_rate(settings.UPLOAD_RATE)
+def parse_rate(rate: str) -> tuple[int, int]:
+    """A rate such as "5/m" or "20/30s" as the number of uploads and the seconds in which they may be made.
+
+    Raises:
+        ValueError: It is not written like that, or allows nothing.
+    """
+    match = re.fullmatch(r"(\d+)/(\d*)([smhd])", rate)
+    if match is None:
+        raise ValueError(f"{rate!r} is not a number of uploads, a slash and a period.")
+    limit, period_s = int(match[1]), int(match[2] or 1) * PERIODS_S[match[3]]
+    if limit == 0 or period_s == 0:
+        raise ValueError(f"{rate!r} allows no upload at all.")
     return limit, period_s
+
+
+def upload_limit() -> tuple[int, int]:
+    return parse_rate(settings.UPLOAD_RATE)
 
 
 def take_upload(request: HttpRequest) -> Allowance:
@@ -75,7 +90,7 @@ def upload_allowance(request: HttpRequest) -> Allowance:
 def _usage(request: HttpRequest, *, increment: bool) -> Allowance:
     limit, period_s = upload_limit()
     try:
-        usage = get_usage(request, group=UPLOAD_GROUP, key=upload_key, rate=settings.UPLOAD_RATE, increment=increment)
+        usage = get_usage(request, group=UPLOAD_GROUP, key=upload_key, rate=(limit, period_s), increment=increment)
     except (RedisError, OSError) as error:
         raise LimiterUnavailable("Redis does not answer, so uploads cannot be counted.") from error
     if usage["time_left"] < 0:
