@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
@@ -10,10 +11,18 @@ from django.utils.safestring import SafeString
 
 from detector import services
 from detector.forms import ReviewForm
-from detector.models import Detection
+from detector.models import Detection, DetectionQuerySet
 from detector.presentation import faces_for_display
 
 REVIEW_FIELDS = ("review_verdict", "review_note", "reviewed_by", "reviewed_at")
+
+
+class ModelVersionFilter(admin.AllValuesFieldListFilter):
+    """Names the choice for detections that no model has judged: a link without words can't be read out."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": choice["display"] or "none"}
 
 
 class ReviewedFilter(admin.SimpleListFilter):
@@ -49,7 +58,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "status",
         ReviewedFilter,
         "review_verdict",
-        "model_version",
+        ("model_version", ModelVersionFilter),
         "created_at",
         ("owner", admin.RelatedOnlyFieldListFilter),
     ]
@@ -124,9 +133,9 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         queryset = super().get_queryset(request)
-        # The list shows no boxes and no heat maps, and the maps make up most of a row.
+        assert isinstance(queryset, DetectionQuerySet)
         if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
-            return queryset.defer("faces", "timings_ms", "review_note")
+            return queryset.for_list()
         return queryset
 
     def save_model(self, request: HttpRequest, obj: Detection, form: Any, change: bool) -> None:

@@ -44,6 +44,10 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
     def newest_first(self) -> "DetectionQuerySet":
         return self.order_by("-created_at", "-pk")
 
+    def for_list(self) -> "DetectionQuerySet":
+        """Without what only a detection's own page shows: the faces' maps make up most of a row."""
+        return self.defer("faces", "timings_ms", "review_note")
+
     def counts_by_verdict(self) -> dict[str, int]:
         """The number of detections per verdict, zeros included, and under "total" that of all, failed ones too."""
         rows = self.order_by().values_list("verdict").annotate(n=models.Count("pk"))
@@ -172,8 +176,3 @@ class Detection(models.Model):
     @property
     def is_uncertain(self) -> bool:
         return self.rule.is_uncertain(self.fake_probability)
-
-    @property
-    def short_name(self) -> str:
-        """The client's name for the picture, or a stand-in for a picture that came without."""
-        return self.original_name or f"picture.{EXTENSIONS[self.format]}"

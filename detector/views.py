@@ -174,7 +174,7 @@ def history(request: HttpRequest) -> HttpResponse:
         verdict = ""
     shown = own.with_verdict(verdict) if verdict else own
     counts = own.counts_by_verdict()
-    paginator = Paginator(shown.newest_first(), settings.HISTORY_PAGE_SIZE)
+    paginator = Paginator(shown.for_list().newest_first(), settings.HISTORY_PAGE_SIZE)
     context = {
         "page_obj": paginator.get_page(request.GET.get("page")),
         "paginator": paginator,

@@ -1,9 +1,11 @@
 import json
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as site_settings
+from django.db import DatabaseError
 from django.test import Client
 from django.urls import reverse
 from pytest_django.asserts import assertContains, assertRedirects, assertTemplateUsed
@@ -188,6 +190,23 @@ def test_a_failed_analysis_says_so_and_gives_no_verdict(client: Client, predicto
     for detection in Detection.objects.all():
         assert (detection.status, detection.verdict, detection.fake_probability) == ("failed", "", None)
         assert detection.image.storage.exists(str(detection.image.name))
+
+
+def test_a_picture_that_cannot_be_stored_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, media_root: Path
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise DatabaseError("disk I/O error")
+
+    monkeypatch.setattr(Detection, "save", fail)
+    client = Client(raise_request_exception=False)
+    page = send(client)
+    assert page.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assertTemplateUsed(page, "500.html")
+    script = send(client, **JSON)
+    assert script.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert set(json.loads(script.content)) == {"error"}
+    assert [path for path in media_root.rglob("*") if path.is_file()] == []
 
 
 def test_the_sixth_upload_is_limited(client: Client) -> None:
