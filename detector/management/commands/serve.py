@@ -48,6 +48,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        for name in ("workers", "threads", "timeout"):
+            if options[name] < 1:
+                raise CommandError(f"--{name} is {options[name]}; it has to be 1 or more.")
         listener = _listen(options["host"], options["port"])
         with listener, tempfile.TemporaryDirectory(prefix="deepfake-") as directory:
             self._require_prepared_site()
@@ -109,8 +112,10 @@ class _Server:
             if self.redis:
                 self.redis.start()
             if not self.stopping:
-                self._start_gunicorn()
-                self._watch()
+                self.gunicorn = self._start_gunicorn()
+                if self.stopping:  # the signal came while it started
+                    self.gunicorn.terminate()
+                self._watch(self.gunicorn)
         finally:
             self._end_gunicorn()
             if self.redis:
@@ -125,7 +130,7 @@ class _Server:
             self.gunicorn.send_signal(signal.SIGQUIT if self.stopping else signal.SIGTERM)
         self.stopping = True
 
-    def _start_gunicorn(self) -> None:
+    def _start_gunicorn(self) -> "subprocess.Popen[bytes]":
         environment = dict(os.environ)
         if self.redis:
             environment["REDIS_URL"] = self.redis.url
@@ -142,7 +147,7 @@ class _Server:
             "--worker-tmp-dir": _memory_directory() or self.directory,
             "--log-level": "warning",
         }
-        self.gunicorn = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "deepfake_site.wsgi:application", "--no-control-socket"]
             + [f"{flag}={value}" for flag, value in flags.items()],
             cwd=settings.BASE_DIR,
@@ -153,16 +158,13 @@ class _Server:
             start_new_session=True,
             preexec_fn=dies_with_parent(),
         )
-        if self.stopping:  # the signal came while it started
-            self.gunicorn.send_signal(signal.SIGTERM)
 
-    def _watch(self) -> None:
+    def _watch(self, gunicorn: "subprocess.Popen[bytes]") -> None:
         """Returns when gunicorn has ended. Announces the site once it answers; brings back a Redis that died."""
-        assert self.gunicorn is not None
         announced = False
         while True:
             try:
-                self.gunicorn.wait(timeout=1.0 if announced else 0.1)
+                gunicorn.wait(timeout=1.0 if announced else 0.1)
             except subprocess.TimeoutExpired:
                 pass
             else:
@@ -187,6 +189,8 @@ class _Server:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises CommandError with what to do when the address cannot be had."""
+    if not 0 <= port <= 65535:  # getaddrinfo would take it modulo 65536
+        raise CommandError(f"--port is {port}; ports go from 0 to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
