@@ -15,6 +15,16 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 
+FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def env_flag(name: str, default: bool) -> bool:
+    text = env.str(name, default="") or str(default)
+    if text.lower() not in FLAGS:
+        raise ImproperlyConfigured(f"{name} is {text!r}; it has to be true or false.")
+    return FLAGS[text.lower()]
+
 
 def env_number(name: str, default: float, cast: type[int] | type[float] = int) -> Any:
     text = env.str(name, default=str(default))
@@ -71,7 +81,7 @@ def redis_cache(url: str, *, ignore_exceptions: bool) -> dict[str, Any]:
 
 # Core
 
-DEBUG = env.bool("DEBUG", default=False)
+DEBUG = env_flag("DEBUG", False)
 # Only a development server may run with a key that everybody knows.
 SECRET_KEY = env.str("SECRET_KEY", default="") or ("development-only" if DEBUG else "")
 if not SECRET_KEY:
@@ -175,7 +185,7 @@ USE_TZ = True
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "detector:upload"
 LOGOUT_REDIRECT_URL = "detector:upload"
-SIGNUP_ENABLED = env.bool("SIGNUP_ENABLED", default=True)
+SIGNUP_ENABLED = env_flag("SIGNUP_ENABLED", True)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -207,7 +217,7 @@ TRUSTED_PROXY_COUNT = env_number("TRUSTED_PROXY_COUNT", 0)
 
 # Security
 
-HTTPS = env.bool("HTTPS", default=False)
+HTTPS = env_flag("HTTPS", False)
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
@@ -237,7 +247,9 @@ CONTENT_SECURITY_POLICY = {
 
 # Logs go to standard error, for whatever runs the process to keep.
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+if LOG_LEVEL not in LOG_LEVELS:
+    raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!r}; it has to be one of {', '.join(LOG_LEVELS)}.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
