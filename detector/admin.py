@@ -145,6 +145,12 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 detection=obj, reviewer=request.user, verdict=obj.review_verdict, note=obj.review_note
             )
 
+    def delete_model(self, request: HttpRequest, obj: Detection) -> None:
+        services.detection_delete(detection=obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Detection]) -> None:
+        services.detections_delete(detections=queryset)
+
     @admin.display(description="picture")
     def list_thumbnail(self, detection: Detection) -> SafeString:
         address = reverse("detector:detection-thumbnail", args=[detection.pk])

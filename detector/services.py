@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from detector.exceptions import ModelUnavailable
@@ -64,6 +65,11 @@ def detection_delete(*, detection: Detection) -> None:
     """Deletes the row and then, by the receiver that every way of deleting has in common, the files."""
     with transaction.atomic():
         detection.delete()
+
+
+def detections_delete(*, detections: QuerySet[Detection]) -> None:
+    with transaction.atomic():
+        detections.delete()
 
 
 def detection_review(*, detection: Detection, reviewer: User, verdict: str, note: str) -> Detection:
