@@ -77,7 +77,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "model_version",
         "status",
         "error_code",
-        "timings_ms",
+        "timings",
         "original_name",
         "sha256",
         "format",
@@ -103,7 +103,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                     "model_version",
                     "status",
                     "error_code",
-                    "timings_ms",
+                    "timings",
                 ]
             },
         ),
@@ -168,7 +168,11 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="owner", ordering="owner__username")
     def shown_owner(self, detection: Detection) -> str:
-        return detection.owner.get_username() if detection.owner else "visitor without an account"
+        return detection.owner.get_username() if detection.owner else "visitor"
+
+    @admin.display(description="time taken", empty_value="-")
+    def timings(self, detection: Detection) -> str:
+        return ", ".join(f"{stage} {duration_ms:.1f} ms" for stage, duration_ms in detection.timings_ms.items())
 
     @admin.display(description="picture")
     def picture(self, detection: Detection) -> SafeString:

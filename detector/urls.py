@@ -17,5 +17,6 @@ urlpatterns = [
     path("detections/<uuid:pk>/", include(detection_urls)),
     path("history/", views.history, name="history"),
     path("about/", views.about, name="about"),
+    path("favicon.ico", views.favicon, name="favicon"),
     path("healthz", views.healthz, name="healthz"),
 ]

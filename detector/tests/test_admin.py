@@ -101,6 +101,7 @@ def test_more_rows_take_no_more_queries(staff: Client, django_assert_max_num_que
 def test_the_detail_shows_the_picture_with_its_faces(staff: Client) -> None:
     detection = make_detection()
     response = staff.get(change_page(detection))
+    assertContains(response, "decode 1.0 ms, faces 2.0 ms, network 3.0 ms, total 6.0 ms")
     for name in ("detection-image", "detection-heatmap"):
         assertContains(response, reverse(f"detector:{name}", args=[detection.pk]))
 

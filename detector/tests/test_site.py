@@ -20,6 +20,12 @@ def test_healthz_answers_without_database_and_redis(client: Client) -> None:
     assert client.post(reverse("detector:healthz")).status_code == HTTPStatus.METHOD_NOT_ALLOWED
 
 
+def test_browsers_that_guess_find_the_icon(client: Client) -> None:
+    response = client.get("/favicon.ico")
+    assert (response.status_code, response["Location"]) == (HTTPStatus.FOUND, "/static/detector/icon.svg")
+    assert client.post("/favicon.ico").status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_is_sent_with_the_headers_that_protect_it(client: Client, page: str) -> None:
