@@ -1,0 +1,110 @@
+"""BlazeFace finds faces where they are and nothing where none is."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector import faces
+from detector.exceptions import ModelUnavailable
+from detector.faces import BoundingBox, DetectedFace, FaceDetector
+from detector.tests.portraits import astronaut
+
+# Eileen Collins' face in the 512 px portrait, read off by eye: brow to chin, ear to ear.
+FACE = (175, 75, 275, 180)
+
+
+@pytest.fixture(scope="module")
+def detector() -> FaceDetector:
+    return FaceDetector()
+
+
+def overlap(box: BoundingBox, expected: tuple[int, int, int, int]) -> float:
+    left, top = max(box.x, expected[0]), max(box.y, expected[1])
+    right, bottom = min(box.x + box.width, expected[2]), min(box.y + box.height, expected[3])
+    shared = max(0, right - left) * max(0, bottom - top)
+    area = (expected[2] - expected[0]) * (expected[3] - expected[1])
+    return shared / (box.width * box.height + area - shared)
+
+
+def test_the_face_of_a_portrait_is_found_where_it_is(detector: FaceDetector) -> None:
+    (face,) = detector.detect(astronaut())
+
+    assert overlap(face.to_pixels(512, 512), FACE) > 0.6
+    right_eye, left_eye, nose, mouth = face.keypoints[:4]
+    assert right_eye[0] < nose[0] < left_eye[0]
+    assert right_eye[1] < nose[1] < mouth[1]
+    assert 0.65 <= face.score <= 1
+
+
+def test_a_face_that_fills_the_picture_is_found(detector: FaceDetector) -> None:
+    tight = astronaut()[70:185, 170:285]
+    (face,) = detector.detect(tight)
+    assert overlap(face.to_pixels(115, 115), (5, 5, 105, 110)) > 0.5
+
+
+@pytest.mark.parametrize("scene_side", [1200, 2000])
+def test_a_small_face_in_a_large_scene_is_found(detector: FaceDetector, scene_side: int) -> None:
+    scene = Image.new("RGB", (scene_side, scene_side), (96, 128, 160))
+    scene.paste(Image.fromarray(astronaut()), (scene_side - 700, 100))
+
+    (face,) = detector.detect(np.asarray(scene))
+
+    found = face.to_pixels(scene_side, scene_side)
+    expected = (FACE[0] + scene_side - 700, FACE[1] + 100, FACE[2] + scene_side - 700, FACE[3] + 100)
+    assert overlap(found, expected) > 0.5
+
+
+def row_of_portraits(sizes: list[int]) -> NDArray[np.uint8]:
+    scene = Image.new("RGB", (sum(sizes), max(sizes)), (96, 128, 160))
+    left = 0
+    for size in sizes:
+        scene.paste(Image.fromarray(astronaut()).resize((size, size)), (left, 0))
+        left += size
+    return np.asarray(scene)
+
+
+def test_several_faces_come_largest_first_up_to_the_limit(detector: FaceDetector) -> None:
+    scene = row_of_portraits([380, 640, 500])
+
+    found = detector.detect(scene)
+    widths = [face.to_pixels(scene.shape[1], scene.shape[0]).width for face in found]
+
+    assert len(found) == 3
+    assert widths == sorted(widths, reverse=True)
+    assert len(detector.detect(scene, max_faces=2)) == 2
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((300, 300, 3), np.uint8),
+        np.full((33, 900, 3), 255, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8),
+    ],
+    ids=["black", "white strip", "noise"],
+)
+def test_pictures_without_a_face_give_none(detector: FaceDetector, pixels: NDArray[np.uint8]) -> None:
+    assert detector.detect(pixels) == []
+
+
+def test_threads_agree(detector: FaceDetector) -> None:
+    expected = detector.detect(astronaut())[0].box
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(detector.detect, [astronaut()] * 20))
+
+    assert [faces[0].box for faces in found] == [pytest.approx(expected, abs=1e-5)] * 20
+
+
+def test_boxes_are_clipped_to_the_picture() -> None:
+    face = DetectedFace((-0.1, 0.5, 0.25, 1.2), 0.9, np.zeros((6, 2), np.float32))
+    assert face.to_pixels(200, 100) == (0, 50, 50, 50)
+
+
+def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faces, "_WHEEL", "no-such-distribution")
+    with pytest.raises(ModelUnavailable, match="no-such-distribution"):
+        FaceDetector()

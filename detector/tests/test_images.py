@@ -1,0 +1,234 @@
+"""Bytes become upright RGB pixels, or one clear sentence."""
+
+import hashlib
+import io
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.exceptions import InvalidImage
+from detector.images import WORKING_SIDE, decode_image, encode_jpeg
+from detector.tests.factories import make_picture
+
+
+def saved(image: Image.Image, file_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def quadrants(width: int = 96, height: int = 64) -> NDArray[np.uint8]:
+    """Red, green / blue, white: every turn and flip of it looks different."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = (255, 0, 0)
+    pixels[: height // 2, width // 2 :] = (0, 255, 0)
+    pixels[height // 2 :, : width // 2] = (0, 0, 255)
+    pixels[height // 2 :, width // 2 :] = (255, 255, 255)
+    return pixels
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_accepted_formats_are_decoded_with_their_facts(file_format: str) -> None:
+    data = make_picture(320, 240, file_format=file_format)
+
+    image = decode_image(data)
+
+    assert (image.format, image.width, image.height) == (file_format, 320, 240)
+    assert image.pixels.shape == (240, 320, 3)
+    assert image.pixels.dtype == np.uint8
+    assert image.byte_count == len(data)
+    assert image.sha256 == hashlib.sha256(data).hexdigest()
+    assert image.decode_ms > 0
+
+
+def test_multi_picture_jpegs_of_phones_are_photos() -> None:
+    first, second = (Image.fromarray(quadrants()) for _ in range(2))
+    data = saved(first, "MPO", save_all=True, append_images=[second])
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+
+    assert decode_image(data).format == "JPEG"
+
+
+# What EXIF says was done to the upright picture when it was stored; decoding has to undo it.
+STORED_AS = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED_AS)
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_pictures_come_out_upright(file_format: str, orientation: int) -> None:
+    upright = quadrants()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED_AS[orientation](upright)))
+    options = {"quality": 95, "subsampling": 0} if file_format == "JPEG" else {"lossless": True}
+
+    image = decode_image(saved(stored, file_format, exif=exif, **options))
+
+    assert (image.width, image.height) == (96, 64)
+    assert np.abs(image.pixels.astype(int) - upright).mean() < 4
+
+
+def test_an_unknown_orientation_changes_nothing() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    assert decode_image(saved(Image.fromarray(quadrants()), "PNG", exif=exif)).pixels[0, 0].tolist() == [255, 0, 0]
+
+
+def grey_16_bit() -> Image.Image:
+    return Image.fromarray(np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16))
+
+
+def transparent(mode: str) -> Image.Image:
+    """Black and wholly transparent: white paper shows through."""
+    return Image.new(mode, (64, 64), (0, 0) if mode == "LA" else (0, 0, 0, 0))
+
+
+def transparent_palette() -> Image.Image:
+    image = Image.new("P", (64, 64), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.info["transparency"] = 0
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "file_format", "expected"),
+    [
+        (Image.new("L", (64, 64), 90), "JPEG", (90, 90, 90)),
+        (Image.new("1", (64, 64), 1), "PNG", (255, 255, 255)),
+        (Image.new("P", (64, 64), 0), "PNG", (0, 0, 0)),
+        (Image.new("CMYK", (64, 64), (0, 255, 255, 0)), "JPEG", (255, 0, 0)),
+        (transparent("LA"), "PNG", (255, 255, 255)),
+        (transparent("RGBA"), "PNG", (255, 255, 255)),
+        (transparent("RGBA"), "WEBP", (255, 255, 255)),
+        (transparent_palette(), "PNG", (255, 255, 255)),
+    ],
+    ids=["grey", "bilevel", "palette", "cmyk", "grey-alpha", "rgba", "rgba-webp", "palette-alpha"],
+)
+def test_every_colour_mode_becomes_rgb(image: Image.Image, file_format: str, expected: tuple[int, int, int]) -> None:
+    pixels = decode_image(saved(image, file_format)).pixels
+
+    assert pixels.shape == (64, 64, 3)
+    assert np.abs(pixels[32, 32].astype(int) - expected).max() <= 3
+
+
+def test_16_bit_grey_keeps_its_range() -> None:
+    pixels = decode_image(saved(grey_16_bit(), "PNG")).pixels
+
+    assert pixels[0, 0].tolist() == [0, 0, 0]
+    assert pixels[-1, -1].tolist() == [255, 255, 255]
+    assert abs(int(pixels[32, 0, 0]) - 128) <= 1
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_large_pictures_are_kept_at_working_size(file_format: str) -> None:
+    image = decode_image(saved(Image.fromarray(quadrants(4000, 3000)), file_format))
+
+    assert (image.width, image.height) == (4000, 3000)
+    assert WORKING_SIDE / 2 <= max(image.pixels.shape) <= WORKING_SIDE
+    assert image.pixels.shape[1] / image.pixels.shape[0] == pytest.approx(4 / 3, rel=0.01)
+    assert np.abs(image.pixels[10, 10].astype(int) - (255, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("percent", range(5, 100, 5))
+def test_truncated_files_are_refused(file_format: str, percent: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    data = saved(Image.fromarray(noise), file_format)
+
+    with pytest.raises(InvalidImage) as caught:
+        decode_image(data[: len(data) * percent // 100])
+
+    assert caught.value.code in {"truncated", "format", "broken"}
+
+
+OTHER_FORMATS = {
+    "TIFF": saved(Image.fromarray(quadrants()), "TIFF"),
+    "EPS": saved(Image.fromarray(quadrants()), "EPS"),
+    "PPM": saved(Image.fromarray(quadrants()), "PPM"),
+    "BMP": saved(Image.fromarray(quadrants()), "BMP"),
+    "GIF": saved(Image.fromarray(quadrants()), "GIF"),
+    "ICO": saved(Image.fromarray(quadrants()), "ICO"),
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    "HTML": b"<!doctype html><script>alert(1)</script>",
+    "PDF": b"%PDF-1.7\n",
+    "ZIP": b"PK\x03\x04" + bytes(100),
+    "text": b"not a picture",
+    "zeros": bytes(1000),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMATS)
+def test_other_formats_are_refused_whatever_they_are_called(name: str) -> None:
+    with pytest.raises(InvalidImage, match="not a JPEG, PNG or WebP") as caught:
+        decode_image(OTHER_FORMATS[name])
+    assert caught.value.code == "format"
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+def test_animations_are_refused(file_format: str) -> None:
+    frames = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
+    data = saved(frames[0], file_format, save_all=True, append_images=frames[1:])
+
+    with pytest.raises(InvalidImage, match="Animated") as caught:
+        decode_image(data)
+    assert caught.value.code == "animated"
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header claims more than its few bytes hold."""
+    data = bytearray(saved(Image.new("L", (1, 1)), "PNG"))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_000, 5_001), (12_000, 9_000), (60_000, 60_000)])
+def test_decompression_bombs_are_refused_by_their_header(width: int, height: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(InvalidImage, match="pixels") as caught:
+            decode_image(bomb(width, height))
+    assert caught.value.code == "too_many_pixels"
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "code", "sentence"),
+    [
+        (b"", {}, "empty", "empty"),
+        (b"x" * 2_000_000, {"max_bytes": 1_048_576}, "too_large", "1.9 MB; at most 1 MB"),
+        (make_picture(200, 100), {"max_pixels": 19_999}, "too_many_pixels", "megapixels"),
+        (make_picture(640, 31), {}, "too_small", "640 x 31"),
+    ],
+)
+def test_limits_are_named_in_the_message(data: bytes, limits: dict[str, int], code: str, sentence: str) -> None:
+    with pytest.raises(InvalidImage, match=sentence) as caught:
+        decode_image(data, **limits)
+    assert caught.value.code == code
+
+
+def test_pictures_at_the_limits_pass() -> None:
+    data = make_picture(200, 100)
+    assert decode_image(data, max_bytes=len(data), max_pixels=20_000).width == 200
+
+
+def test_encoded_jpegs_carry_no_metadata_and_fit() -> None:
+    data = encode_jpeg(quadrants(900, 600), max_side=256)
+
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.size) == ("JPEG", (256, 171))
+        assert not image.getexif()
+        assert "icc_profile" not in image.info
+        assert "comment" not in image.info

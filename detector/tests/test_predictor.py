@@ -1,0 +1,293 @@
+"""The predictor: a probability from the network, or a refusal; never a made-up score."""
+
+import hashlib
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detector.exceptions import AnalysisFailed, ModelUnavailable
+from detector.faces import DetectedFace
+from detector.images import DecodedImage, decode_image
+from detector.predictor import (
+    DecisionRule,
+    LiteRTClassifier,
+    ModelSpec,
+    Predictor,
+    Verdict,
+    get_predictor,
+    golden_picture,
+    load_predictor,
+)
+from detector.tests.portraits import astronaut_jpeg
+
+MODEL_DIR = Path(__file__).parents[2] / "models" / "mobilenet_v2"
+SPEC = ModelSpec(
+    name="fake",
+    version="fake-1",
+    input_size=64,
+    color_order="RGB",
+    value_range=[0, 255],
+    positive_class="fake",
+    face_margin=1.5,
+    max_source_side=64,
+    decision_threshold=0.7,
+    calibration={"temperature": 1.0, "bias": 0.0, "prior": 0.5},
+    cam_bias=0.0,
+    weights_sha256="0" * 64,
+    golden_fake_probability=0.25,
+    code_version="test",
+    data_version="test",
+    config={},
+)
+
+
+class FakeClassifier:
+    """Gives the listed probabilities in turn and keeps what it was shown."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.probabilities = list(probabilities)
+        self.seen: list[NDArray[np.uint8]] = []
+
+    def __call__(self, face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        self.seen.append(face)
+        return self.probabilities[len(self.seen) - 1], np.zeros((7, 7), np.float32)
+
+
+class FakeFaceFinder:
+    """Finds the listed boxes (fractions of the picture) in every picture."""
+
+    def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
+        self.boxes = boxes
+
+    def detect(self, pixels: NDArray[np.uint8], *, max_faces: int) -> list[DetectedFace]:
+        return [DetectedFace(box, 0.9, np.zeros((6, 2), np.float32)) for box in self.boxes[:max_faces]]
+
+
+def make_image(width: int = 800, height: int = 600, *, reduced_by: int = 2) -> DecodedImage:
+    pixels = np.zeros((height // reduced_by, width // reduced_by, 3), np.uint8)
+    return DecodedImage(pixels, "JPEG", width, height, 1, "0" * 64, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("fake_probability", "verdict", "is_uncertain"),
+    [
+        (0.0, Verdict.REAL, False),
+        (0.2999, Verdict.REAL, False),
+        (0.3, Verdict.FAKE, True),  # real_probability is 0.7, which is not above 0.7
+        (0.5, Verdict.FAKE, True),
+        (0.6999, Verdict.FAKE, True),
+        (0.7001, Verdict.FAKE, False),
+        (1.0, Verdict.FAKE, False),
+        (None, Verdict.NOT_APPLICABLE, False),
+    ],
+)
+def test_the_inherited_rule(fake_probability: float | None, verdict: Verdict, is_uncertain: bool) -> None:
+    rule = DecisionRule()
+    assert rule.verdict(fake_probability) is verdict
+    assert rule.is_uncertain(fake_probability) is is_uncertain
+
+
+def test_the_threshold_can_be_set() -> None:
+    assert DecisionRule(real_threshold=0.5).verdict(0.4) is Verdict.REAL
+    assert DecisionRule(real_threshold=0.9).verdict(0.2) is Verdict.FAKE
+
+
+def test_the_most_fake_face_decides_and_comes_first() -> None:
+    finder = FakeFaceFinder((0.1, 0.1, 0.3, 0.4), (0.6, 0.2, 0.7, 0.3))
+    predictor = Predictor(SPEC, FakeClassifier(0.1, 0.8), finder)
+
+    prediction = predictor.predict(make_image())
+
+    assert [face.fake_probability for face in prediction.faces] == [0.8, 0.1]
+    assert prediction.fake_probability == 0.8
+    assert prediction.real_probability == pytest.approx(0.2)
+    assert prediction.verdict is Verdict.FAKE
+    assert prediction.model_version == "fake-1"
+
+
+def test_boxes_are_in_pixels_of_the_original() -> None:
+    predictor = Predictor(SPEC, FakeClassifier(0.1), FakeFaceFinder((0.25, 0.25, 0.5, 0.5)))
+
+    (face,) = predictor.predict(make_image(800, 600, reduced_by=2)).faces
+
+    assert face.bbox == (200, 150, 200, 150)
+    # Margin 1.5 round the longer side: 150 px of the reduced picture, centred on its (150, 112.5), doubled.
+    assert face.crop == (150, 76, 300, 300)
+    assert face.as_dict()["bbox"] == [200, 150, 200, 150]
+    json.dumps(face.as_dict())
+
+
+def test_the_network_sees_the_spec_s_input_size() -> None:
+    classifier = FakeClassifier(0.1)
+    Predictor(SPEC, classifier, FakeFaceFinder((0.2, 0.2, 0.4, 0.4))).predict(make_image())
+    assert classifier.seen[0].shape == (64, 64, 3)
+
+
+def test_without_a_face_there_is_no_probability() -> None:
+    prediction = Predictor(SPEC, FakeClassifier(), FakeFaceFinder()).predict(make_image())
+
+    assert prediction.verdict is Verdict.NOT_APPLICABLE
+    assert prediction.fake_probability is None
+    assert prediction.real_probability is None
+    assert not prediction.is_uncertain
+    assert prediction.faces == ()
+
+
+def test_timings_add_up() -> None:
+    timings = Predictor(SPEC, FakeClassifier(0.1), FakeFaceFinder((0, 0, 1, 1))).predict(make_image()).timings_ms
+
+    assert set(timings) == {"decode", "faces", "network", "total"}
+    assert timings["decode"] == 3.0
+    assert timings["total"] == pytest.approx(timings["decode"] + timings["faces"] + timings["network"])
+
+
+def test_at_most_max_faces_are_judged() -> None:
+    finder = FakeFaceFinder(*[(0.1, 0.1, 0.2, 0.2)] * 5)
+    assert len(Predictor(SPEC, FakeClassifier(*[0.1] * 5), finder).predict(make_image(), max_faces=3).faces) == 3
+
+
+@pytest.mark.parametrize(("probability", "passes"), [(0.25, True), (0.25009, True), (0.2502, False), (0.9, False)])
+def test_the_self_test_compares_with_the_spec(probability: float, passes: bool) -> None:
+    predictor = Predictor(SPEC, FakeClassifier(probability), FakeFaceFinder())
+    if passes:
+        predictor.self_test()
+    else:
+        with pytest.raises(ModelUnavailable, match="self-test gave"):
+            predictor.self_test()
+
+
+class BrokenInterpreter:
+    """An interpreter that fails, or returns what no probability can be."""
+
+    def __init__(self, probability: float | None) -> None:
+        self.probability = probability
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        return [{"index": 0}]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        return [{"index": 0, "shape": (1, 1)}, {"index": 1, "shape": (1, 7, 7)}]
+
+    def set_tensor(self, index: int, value: NDArray[np.float32]) -> None:
+        pass
+
+    def invoke(self) -> None:
+        if self.probability is None:
+            raise RuntimeError("out of memory")
+
+    def get_tensor(self, index: int) -> NDArray[np.float32]:
+        return np.full((1, 1), self.probability, np.float32) if index == 0 else np.zeros((1, 7, 7), np.float32)
+
+
+@pytest.mark.parametrize("probability", [None, float("nan"), float("inf"), -0.01, 1.01])
+def test_a_broken_inference_gives_no_score(probability: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiteRTClassifier, "_interpreter", lambda _self: BrokenInterpreter(probability))
+    classifier = LiteRTClassifier(b"", num_threads=1)
+    with pytest.raises(AnalysisFailed):
+        classifier(np.zeros((64, 64, 3), np.uint8))
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    """A copy of the shipped model that a test may damage."""
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for name in ("model.tflite", "spec.json"):
+        shutil.copy(MODEL_DIR / name, copy / name)
+    return copy
+
+
+def changed_spec(model_dir: Path, **values: Any) -> None:
+    path = model_dir / "spec.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.model
+def test_the_shipped_model_judges_a_portrait() -> None:
+    predictor = get_predictor(MODEL_DIR)
+
+    prediction = predictor.predict(decode_image(astronaut_jpeg()))
+
+    assert len(prediction.faces) == 1
+    assert prediction.fake_probability is not None
+    assert 0 < prediction.fake_probability < 1
+    # The map explains the very probability: its mean plus the bias is the logit.
+    logit = float(prediction.faces[0].cam.mean()) + predictor.spec.cam_bias
+    assert 1 / (1 + np.exp(-logit)) == pytest.approx(prediction.fake_probability, abs=1e-4)
+
+
+@pytest.mark.model
+def test_the_predictor_is_loaded_once_for_all_threads() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(get_predictor, [MODEL_DIR] * 8))
+
+    assert len({id(each) for each in found}) == 1
+
+
+@pytest.mark.model
+def test_threads_get_the_same_scores() -> None:
+    predictor = get_predictor(MODEL_DIR)
+    image = decode_image(astronaut_jpeg())
+    expected = predictor.predict(image).fake_probability
+
+    with ThreadPoolExecutor(6) as pool:
+        scores = [each.fake_probability for each in pool.map(predictor.predict, [image] * 12)]
+
+    assert scores == [pytest.approx(expected, abs=1e-6)] * 12
+
+
+@pytest.mark.model
+def test_altered_weights_are_refused(model_dir: Path) -> None:
+    with (model_dir / "model.tflite").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelUnavailable, match="SHA-256"):
+        load_predictor(model_dir)
+
+
+@pytest.mark.model
+def test_a_model_that_scores_otherwise_is_refused(model_dir: Path) -> None:
+    changed_spec(model_dir, golden_fake_probability=0.123)
+    with pytest.raises(ModelUnavailable, match="self-test gave"):
+        load_predictor(model_dir)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["model.tflite", "spec.json"])
+def test_a_missing_file_is_named(model_dir: Path, name: str) -> None:
+    (model_dir / name).unlink()
+    with pytest.raises(ModelUnavailable, match=name.replace(".", r"\.")):
+        load_predictor(model_dir)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"surprise": 1}, "unknown"), ({"color_order": "BGR"}, "not supported"), ({"positive_class": "real"}, "not supp")],
+)
+def test_a_foreign_spec_is_refused(model_dir: Path, values: dict[str, Any], message: str) -> None:
+    changed_spec(model_dir, **values)
+    with pytest.raises(ModelUnavailable, match=message):
+        load_predictor(model_dir)
+
+
+def test_weights_that_are_no_model_are_refused() -> None:
+    with pytest.raises(ModelUnavailable, match="can't load"):
+        LiteRTClassifier(b"not a model at all", num_threads=1)
+
+
+def test_a_spec_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text("{")
+    with pytest.raises(ModelUnavailable, match="can't be read"):
+        ModelSpec.load(path)
+
+
+def test_the_golden_picture_never_changes() -> None:
+    digest = hashlib.sha256(golden_picture().tobytes()).hexdigest()
+    assert digest == "8f3eb91a0f8bf4985a53ddd2f79bfa2b8dc3dd6d98a6806a72c9b4bb734b297f"
