@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
@@ -100,8 +102,9 @@ class PrivateRedis:
             time.sleep(0.02)
 
     def answers(self) -> bool:
+        at_once = Retry(NoBackoff(), 0)  # redis-py's own default tries for seconds
         try:
-            with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0) as client:
+            with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0, retry=at_once) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False
