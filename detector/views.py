@@ -25,6 +25,9 @@ from detector.ratelimits import LimiterUnavailable
 from detector.responses import picture_too_large, refuse, wants_json
 from detector.visitors import ensure_visitor_key
 
+# Not 500: with that one Django neither saves a new visitor's session nor sets its cookie, and the stored picture would
+# belong to nobody.
+FAILED_STATUS = HTTPStatus.SERVICE_UNAVAILABLE
 FAILED_SENTENCE = "The picture was received, but analysing it failed. There is no verdict."
 UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
 UNAVAILABLE_RETRY_AFTER_S = 30
@@ -90,10 +93,10 @@ def _answer(request: HttpRequest, detection: Detection) -> HttpResponse:
     if wants_json(request):
         body = {"url": detection.get_absolute_url()}
         if failed:
-            return JsonResponse({"error": FAILED_SENTENCE, **body}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+            return JsonResponse({"error": FAILED_SENTENCE, **body}, status=FAILED_STATUS)
         return JsonResponse(body, status=HTTPStatus.CREATED)
     if failed:
-        return _detection_page(request, detection, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _detection_page(request, detection, status=FAILED_STATUS)
     return redirect(detection)
 
 
