@@ -118,9 +118,10 @@ def test_what_does_not_exist_looks_the_same_as_what_is_not_yours(visitor: Client
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_session_s_detection_is_not_shown_to_a_logged_in_account(visitor: Client, page: str) -> None:
-    visitor.force_login(make_user())
-    # Claimed by another account in the meantime, while the old key is still in this session.
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_a_session_s_key_opens_nothing_that_an_account_owns(visitor: Client, page: str, logged_in: bool) -> None:
+    if logged_in:
+        visitor.force_login(make_user())
     detection = make_detection(owner=make_user("grace"), session_key=VISITOR_KEY)
     assert visitor.get(address(detection, page)).status_code == HTTPStatus.NOT_FOUND
 
