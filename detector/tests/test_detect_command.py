@@ -1,8 +1,10 @@
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ def write(path: Path, data: bytes | None = None) -> Path:
     [
         ((0.1,), "Real, 90.0% real (1 face)"),
         ((0.9, 0.2), "Fake, 10.0% real (2 faces)"),
+        ((0.5,), "Fake, uncertain, 50.0% real (1 face)"),
         ((), "no face found, so no verdict"),
     ],
 )
@@ -192,3 +195,28 @@ def test_with_the_shipped_model_from_the_shell(tmp_path: Path) -> None:
     # LiteRT may put a line of its own before it.
     assert ended.stderr.endswith("2 pictures: 0 judged, 1 without a face, 1 failed\n")
     assert "%|" not in ended.stderr
+
+
+@pytest.mark.model
+def test_a_terminal_shows_a_progress_bar_and_standard_output_stays_clean(tmp_path: Path) -> None:
+    picture = write(tmp_path / "1.jpg")
+    terminal, end = pty.openpty()
+    try:
+        termios.tcsetwinsize(end, (40, 100))
+        ended = subprocess.run(
+            [sys.executable, "manage.py", "detect", str(tmp_path)],
+            cwd=ROOT,
+            env=dict(os.environ),
+            stdout=subprocess.PIPE,
+            stderr=end,
+            text=True,
+            timeout=60,
+        )
+        shown = os.read(terminal, 100_000).decode(errors="replace")
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert ended.returncode == 0
+    assert ended.stdout == f"{picture}: no face found, so no verdict\n"
+    assert "0/1 [" in shown
+    assert "1 picture: 0 judged, 1 without a face, 0 failed" in shown

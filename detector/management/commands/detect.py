@@ -38,14 +38,16 @@ class Command(BaseCommand):
         counts = {"done": 0, "no_face": 0, "error": 0}
         paths = [path for given in options["paths"] for path in _pictures(given)]
         # Shown on a terminal only (disable=None), on standard error.
-        for path in tqdm(paths, disable=None, unit="picture", file=sys.stderr):
+        for path in tqdm(paths, disable=None, leave=False, unit="picture", file=sys.stderr):
             record = judge(path, predictor, rule)
             counts[record["status"]] += 1
             with tqdm.external_write_mode(file=sys.stderr):
-                self.stdout.write(json.dumps(record) if options["json"] else describe(record))
+                self.stdout.write(json.dumps(record) if options["json"] else describe(record, rule))
         self.stderr.write(
             f"{len(paths)} picture{'' if len(paths) == 1 else 's'}: {counts['done']} judged, "
-            f"{counts['no_face']} without a face, {counts['error']} failed"
+            f"{counts['no_face']} without a face, {counts['error']} failed",
+            # Not in the red of an error.
+            style_func=str,
         )
         if counts["error"]:
             sys.exit(1)
@@ -86,15 +88,15 @@ def _result(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def describe(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any], rule: DecisionRule) -> str:
     if record["status"] == "error":
         return f"{record['path']}: error: {record['error']}"
     if record["status"] == "no_face":
         return f"{record['path']}: no face found, so no verdict"
     count = len(record["faces"])
+    verdict = WORDS[record["verdict"]] + (", uncertain" if rule.is_uncertain(record["fake_probability"]) else "")
     return (
-        f"{record['path']}: {WORDS[record['verdict']]}, {record['real_probability']:.1%} real "
-        f"({count} face{'' if count == 1 else 's'})"
+        f"{record['path']}: {verdict}, {record['real_probability']:.1%} real ({count} face{'' if count == 1 else 's'})"
     )
 
 
