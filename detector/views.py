@@ -23,11 +23,8 @@ from detector.models import Detection
 from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
 from detector.responses import picture_too_large, refuse, wants_json
-from detector.visitors import ensure_visitor_key
+from detector.visitors import ensure_visitor_key, keep_session
 
-# Not 500: with that one Django neither saves a new visitor's session nor sets its cookie, and the stored picture would
-# belong to nobody.
-FAILED_STATUS = HTTPStatus.SERVICE_UNAVAILABLE
 FAILED_SENTENCE = "The picture was received, but analysing it failed. There is no verdict."
 UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
 UNAVAILABLE_RETRY_AFTER_S = 30
@@ -89,15 +86,22 @@ def _invalid(request: HttpRequest, form: UploadForm) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, detection: Detection) -> HttpResponse:
-    failed = detection.status == Detection.Status.FAILED
+    if detection.status == Detection.Status.FAILED:
+        return _failed(request, detection)
     if wants_json(request):
-        body = {"url": detection.get_absolute_url()}
-        if failed:
-            return JsonResponse({"error": FAILED_SENTENCE, **body}, status=FAILED_STATUS)
-        return JsonResponse(body, status=HTTPStatus.CREATED)
-    if failed:
-        return _detection_page(request, detection, status=FAILED_STATUS)
+        return JsonResponse({"url": detection.get_absolute_url()}, status=HTTPStatus.CREATED)
     return redirect(detection)
+
+
+def _failed(request: HttpRequest, detection: Detection) -> HttpResponse:
+    response = (
+        JsonResponse({"error": FAILED_SENTENCE, "url": detection.get_absolute_url()})
+        if wants_json(request)
+        else _detection_page(request, detection)
+    )
+    keep_session(request, response)
+    response.status_code = HTTPStatus.INTERNAL_SERVER_ERROR
+    return response
 
 
 def _upload_page(request: HttpRequest, form: UploadForm, status: int = HTTPStatus.OK) -> HttpResponse:
@@ -131,7 +135,7 @@ def _visible(request: HttpRequest, pk: UUID) -> Detection:
     return get_object_or_404(Detection.objects.visible_to(request), pk=pk)
 
 
-def _detection_page(request: HttpRequest, detection: Detection, status: int = HTTPStatus.OK) -> HttpResponse:
+def _detection_page(request: HttpRequest, detection: Detection) -> HttpResponse:
     context = {
         "detection": detection,
         "faces": faces_for_display(detection),
@@ -142,7 +146,7 @@ def _detection_page(request: HttpRequest, detection: Detection, status: int = HT
         if detection.review_verdict
         else None,
     }
-    return render(request, "detector/detection.html", context, status=status)
+    return render(request, "detector/detection.html", context)
 
 
 @require_safe

@@ -6,7 +6,8 @@ found again, and whoever reads it from the database could take over the session.
 
 import secrets
 
-from django.http import HttpRequest
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpRequest, HttpResponse
 
 SESSION_FIELD = "visitor_key"
 VISITOR_KEY_BYTES = 20  # 40 hexadecimal digits, the length of Detection.session_key
@@ -25,3 +26,11 @@ def ensure_visitor_key(request: HttpRequest) -> str:
 
 def forget_visitor_key(request: HttpRequest) -> None:
     request.session.pop(SESSION_FIELD, None)
+
+
+def keep_session(request: HttpRequest, response: HttpResponse) -> None:
+    """Saves the session and sets its cookie now, on an answer that is about to become a 5xx.
+
+    With a 5xx Django does neither: a new visitor's picture would belong to nobody.
+    """
+    SessionMiddleware(lambda _: response).process_response(request, response)

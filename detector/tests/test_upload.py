@@ -181,12 +181,12 @@ def test_a_picture_without_a_face_has_no_verdict(client: Client, predictor: Fake
 def test_a_failed_analysis_says_so_and_gives_no_verdict(client: Client, predictor: FakePredictor) -> None:
     predictor.error = RuntimeError("tensor arena")
     page = send(client)
-    assert page.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert page.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
     assertTemplateUsed(page, "detector/detection.html")
     assert client.get(Detection.objects.get().get_absolute_url()).status_code == HTTPStatus.OK
     assert "tensor arena" not in page.content.decode()
     script = send(client, **JSON)
-    assert script.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert script.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
     assert set(json.loads(script.content)) == {"error", "url"}
     for detection in Detection.objects.all():
         assert (detection.status, detection.verdict, detection.fake_probability) == ("failed", "", None)
