@@ -1,0 +1,151 @@
+"""axe on every page in both schemes, and the narrowest phone."""
+
+from collections.abc import Callable
+
+import pytest
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from detector.tests.browser.conftest import Browser
+from detector.tests.factories import make_detection, make_jpeg, make_user
+
+pytestmark = pytest.mark.redis
+
+SCHEMES = ["light", "dark"]
+NARROWEST = 320  # px, as WCAG 1.4.10 has it
+
+
+def reviewed() -> str:
+    return make_detection(0.9, review_verdict="cant_tell", reviewed_at=timezone.now()).get_absolute_url()
+
+
+def full_history() -> str:
+    make_detection(0.9, original_name="a-very-long-name-" * 12 + ".jpg")
+    make_detection(0.5)
+    make_detection(0.1)
+    make_detection(no_face=True)
+    make_detection(failed=True)
+    reviewed()
+    return "/history/"
+
+
+def unmatched_filter() -> str:
+    make_detection(0.9)
+    return "/history/?verdict=real"
+
+
+# Each prepares what the page shows and returns its path.
+PAGES: dict[str, Callable[[], str]] = {
+    "upload": lambda: "/",
+    "real": lambda: make_detection(0.1).get_absolute_url(),
+    "fake": lambda: make_detection(0.9).get_absolute_url(),
+    "uncertain": lambda: make_detection(0.5).get_absolute_url(),
+    "several faces": lambda: make_detection(0.95, 0.5, 0.05).get_absolute_url(),
+    "no face": lambda: make_detection(no_face=True).get_absolute_url(),
+    "failed": lambda: make_detection(failed=True).get_absolute_url(),
+    "reviewed": reviewed,
+    "history": full_history,
+    "empty history": lambda: "/history/",
+    "nothing with that verdict": unmatched_filter,
+    "about": lambda: "/about/",
+    "log-in": lambda: "/accounts/login/",
+    "sign-up": lambda: "/accounts/signup/",
+    "not found": lambda: "/nothing/here/",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_finds_nothing_and_nothing_overflows(browser: Browser, page: str) -> None:
+    browser.become_visitor()
+    path = PAGES[page]()
+    for scheme in SCHEMES:
+        browser.emulate(scheme)
+        browser.open(path)
+        for switch in browser.all(".evidence__heatmap-on, .confirm summary"):
+            switch.click()
+        assert browser.axe_findings() == [], scheme
+    browser.resize(NARROWEST)
+    assert browser.overflow_px() == 0
+    assert browser.axe_findings() == [], "narrow"
+
+
+def test_nothing_overflows_without_javascript_either(browser: Browser) -> None:
+    browser.allow_scripts(False)
+    browser.resize(NARROWEST)
+    browser.open("/")
+    assert browser.overflow_px() == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_refused_upload_stays_accessible(browser: Browser, scheme: str, settings: Settings) -> None:
+    settings.UPLOAD_RATE = "1/h"
+    browser.emulate(scheme)
+    browser.open("/")
+    upload(browser, b"This is no picture at all.")
+    browser.find("#upload-error .notice")
+    assert browser.axe_findings() == []
+    browser.open("/")
+    upload(browser, make_jpeg())
+    assert browser.sees("one upload too many", "h1")
+    assert browser.axe_findings() == []
+    browser.open("/")
+    assert browser.sees("The next one is free in ", "#upload-error")
+    assert browser.axe_findings() == []
+
+
+def upload(browser: Browser, data: bytes) -> None:
+    """Sends `data` by the page's own form, past the page's script."""
+    source = """
+        const [content, form] = [arguments[0], document.getElementById("upload-form")];
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([Uint8Array.from(content)], "picture.jpg", {type: "image/jpeg"}));
+        form.querySelector("input[name=picture]").files = transfer.files;
+        form.submit();
+    """
+    browser.script(source, list(data))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_forms_errors_are_accessible(browser: Browser, scheme: str) -> None:
+    browser.emulate(scheme)
+    browser.open("/accounts/login/")
+    browser.find("#id_username").send_keys("nobody")
+    browser.find("#id_password").send_keys("wrong")
+    browser.find(".form-page button").click()
+    browser.find(".notice--error")
+    assert browser.axe_findings() == []
+    browser.open("/accounts/signup/")
+    browser.find("#id_username").send_keys("nobody")
+    for field in browser.all("input[type=password]"):
+        field.send_keys("123")
+    browser.find(".form-page button").click()
+    browser.find(".field__error")
+    assert browser.axe_findings() == []
+
+
+ADMIN_PAGES = ["/admin/", "/admin/detector/detection/", "/admin/detector/detection/{pk}/change/"]
+
+
+@pytest.mark.parametrize("page", ADMIN_PAGES)
+def test_axe_finds_nothing_in_the_admin(browser: Browser, page: str) -> None:
+    make_detection(failed=True)
+    detection = make_detection(0.95, 0.5, 0.05)
+    browser.log_in(make_user("vera", is_staff=True, is_superuser=True))
+    for scheme in SCHEMES:
+        browser.emulate(scheme)
+        browser.open(page.format(pk=detection.pk))
+        for switch in browser.all(".evidence__heatmap-on"):
+            switch.click()
+        assert browser.axe_findings() == [], scheme
+    browser.resize(NARROWEST)
+    assert browser.overflow_px() == 0
+
+
+def test_the_heat_map_and_the_boxes_stay_when_motion_and_colours_are_reduced(browser: Browser) -> None:
+    detection = make_detection(0.9)
+    browser.become_visitor()
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}, {"name": "forced-colors", "value": "active"}]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.open(detection.get_absolute_url())
+    assert browser.is_shown(".evidence__boxes")
+    assert browser.find(".meter__needle").rect["width"] > 0

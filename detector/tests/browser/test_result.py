@@ -1,0 +1,125 @@
+import pytest
+
+from detector.tests.browser.conftest import Browser
+from detector.tests.factories import make_detection
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_boxes_and_heat_map_are_switched_on_and_off(browser: Browser, scripts: bool) -> None:
+    detection = make_detection(0.9)
+    browser.become_visitor()
+    browser.allow_scripts(scripts)
+    browser.open(detection.get_absolute_url())
+    assert browser.is_shown(".evidence__boxes")
+    assert not browser.is_shown(".evidence__heatmap")
+    browser.find("label[for=show-heatmap]").click()
+    assert browser.is_shown(".evidence__heatmap")
+    browser.wait(lambda: browser.script("return document.querySelector('.evidence__heatmap').naturalWidth") > 0)
+    browser.find("label[for=show-boxes]").click()
+    assert not browser.is_shown(".evidence__boxes")
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_box_lies_on_its_face_at_any_width(browser: Browser, width: int) -> None:
+    detection = make_detection(0.9)  # its face is at 100, 60 and has sides of 80 of 320 x 240 px
+    browser.become_visitor()
+    browser.resize(width)
+    browser.open(detection.get_absolute_url())
+    picture, box = browser.find(".evidence__picture").rect, browser.find(".box__line").rect
+    scale = picture["width"] / 320
+    assert picture["height"] == pytest.approx(240 * scale, abs=1)
+    assert box["x"] - picture["x"] == pytest.approx(100 * scale, abs=2.5)
+    assert box["y"] - picture["y"] == pytest.approx(60 * scale, abs=2.5)
+    assert box["width"] == pytest.approx(80 * scale, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("fake_probability", "title", "sentence"),
+    [
+        (0.1, "Real", "a probability of 90.0 % of being real, which is above the 70 %"),
+        (0.3, "Fake, but uncertain", "It takes more than 70 % to be called real"),
+        (0.5, "Fake, but uncertain", "This result is uncertain."),
+        (0.9, "Fake", "a probability of 10.0 % of being real. It takes more than 70 % to be called real"),
+    ],
+)
+def test_the_verdict_is_said_in_words(browser: Browser, fake_probability: float, title: str, sentence: str) -> None:
+    detection = make_detection(fake_probability)
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    assert browser.text("h1") == title
+    assert sentence in browser.text(".result__verdict")
+    assert ("This result is uncertain." in browser.text()) == ("uncertain" in title)
+    assert browser.text(".meter").split() == ["70", "%", "Fake", "Real"]
+
+
+@pytest.mark.parametrize("fake_probability", [0.0, 0.3, 0.95, 1.0])
+def test_the_needle_stands_at_the_real_probability(browser: Browser, fake_probability: float) -> None:
+    detection = make_detection(fake_probability)
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    scale, needle = browser.find(".meter__frame").rect, browser.find(".meter__needle").rect
+    place = (needle["x"] + needle["width"] / 2 - scale["x"]) / scale["width"]
+    assert place == pytest.approx(1 - fake_probability, abs=0.01)
+
+
+def test_every_face_is_listed_and_the_most_fake_one_decides(browser: Browser) -> None:
+    detection = make_detection(0.95, 0.5, 0.05)
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    assert "3 faces were found; the most fake one decides." in browser.text()
+    rows = [" ".join(row.text.replace("\N{NO-BREAK SPACE}", " ").split()) for row in browser.all(".faces tbody tr")]
+    assert rows == ["1 decides Fake 5.0 %", "2 Fake, uncertain 50.0 %", "3 Real 95.0 %"]
+    assert [number.text for number in browser.all(".box__number")] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(("kind", "title"), [("no_face", "No face found"), ("failed", "The analysis failed")])
+def test_without_a_verdict_there_is_no_probability(browser: Browser, kind: str, title: str) -> None:
+    detection = make_detection(**{kind: True})
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    assert browser.text("h1") == title
+    assert browser.all(".meter") == []
+    assert browser.all(".evidence__boxes") == []
+    assert "%" not in browser.text()
+
+
+def test_the_record_tells_where_the_verdict_comes_from(browser: Browser) -> None:
+    detection = make_detection(0.9)
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    record = browser.text(".record")
+    for fact in (
+        detection.sha256,
+        detection.model_version,
+        "holiday.jpg",
+        "JPEG, 320 × 240 px",
+        "6.0 ms",
+        "network 3.0",
+    ):
+        assert fact in record
+
+
+def test_the_hash_is_copied_with_one_click(browser: Browser) -> None:
+    detection = make_detection()
+    browser.become_visitor()
+    permission = {"permission": {"name": "clipboard-write"}, "setting": "granted", "origin": browser.address}
+    browser.driver.execute_cdp_cmd("Browser.setPermission", permission)
+    browser.open(detection.get_absolute_url())
+    browser.find("[data-copy]").click()
+    assert browser.sees("Copied", "[data-copy]")
+
+
+def test_deleting_asks_first_and_needs_no_javascript(browser: Browser) -> None:
+    detection = make_detection()
+    browser.become_visitor()
+    browser.allow_scripts(False)
+    browser.open(detection.get_absolute_url())
+    assert not browser.is_shown(".button--danger")
+    browser.find(".confirm summary").click()
+    browser.find(".button--danger").click()
+    assert browser.is_at("/history/")
+    assert browser.sees("deleted", ".messages")
+    browser.open(detection.get_absolute_url())
+    assert browser.text("h1") == "Nothing here"

@@ -1,0 +1,235 @@
+import base64
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from pytest_django.fixtures import Settings
+from selenium.webdriver import Keys
+
+from detector.models import Detection
+from detector.tests.browser.conftest import Browser
+from detector.tests.factories import FakePredictor, make_jpeg, make_upload
+
+pytestmark = pytest.mark.redis
+
+INPUT = "input[name=picture]"
+SUBMIT = "#upload-submit"
+
+# A file that arrives by drag and drop or from the clipboard, as the browser hands it to the page.
+HAND_OVER = """
+    const [kind, content] = arguments;
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], "handed-over.jpg", {type: "image/jpeg"}));
+    const event = kind === "paste"
+        ? new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true, cancelable: true})
+        : new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
+    document.getElementById("drop-zone").dispatchEvent(event);
+"""
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[..., str]:
+    """Makes files to choose; what they are called and hold can be said."""
+
+    def write(name: str = "holiday.jpg", data: bytes | None = None) -> str:
+        path = tmp_path / name
+        path.write_bytes(make_jpeg() if data is None else data)
+        return str(path)
+
+    return write
+
+
+def choose(browser: Browser, path: str) -> None:
+    browser.find(INPUT).send_keys(path)
+
+
+def test_a_chosen_photo_is_previewed_and_then_judged(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.open("/")
+    assert browser.sees("5 of 5 uploads left this minute")
+    choose(browser, picture())
+    assert browser.sees("holiday.jpg · 320 × 240 px")
+    assert browser.is_shown(".preview__picture")
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+    assert browser.text("h1") == "Fake"
+    browser.open("/")
+    assert browser.sees("4 of 5 uploads left this minute")
+
+
+def test_without_javascript_a_photo_is_judged_all_the_same(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.allow_scripts(False)
+    browser.open("/")
+    assert browser.is_shown(INPUT)
+    assert not browser.is_shown(".drop-zone__hint")
+    choose(browser, picture())
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+    assert browser.text("h1") == "Fake"
+
+
+def test_without_javascript_a_refusal_is_read_on_the_page(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.allow_scripts(False)
+    browser.open("/")
+    choose(browser, picture("notes.jpg", b"This is no picture at all."))
+    browser.find(SUBMIT).click()
+    assert browser.find("#upload-error .notice").is_displayed()
+    assert browser.find(INPUT).get_attribute("aria-invalid") == "true"
+    assert not Detection.objects.exists()
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.open("/")
+    browser.press(Keys.TAB)
+    assert browser.focused.text == "Skip to content"
+    browser.press(Keys.ENTER)
+    browser.tab_to(INPUT, most=2)
+    assert outline_of(browser, ".file-label") != "none"
+    choose(browser, picture())  # stands for the system's own file dialog
+    browser.tab_to(SUBMIT, most=3)
+    assert outline_of(browser, SUBMIT) != "none"
+    browser.press(Keys.ENTER)
+    assert browser.is_at("/detections/")
+    browser.tab_to("#show-heatmap")
+    browser.press(Keys.SPACE)
+    assert browser.is_shown(".evidence__heatmap")
+    browser.tab_to(".confirm summary")
+    browser.press(Keys.ENTER)
+    browser.tab_to(".button--danger", most=1)
+    browser.press(Keys.ENTER)
+    assert browser.is_at("/history/")
+    assert not Detection.objects.exists()
+
+
+def outline_of(browser: Browser, selector: str) -> str:
+    return browser.find(selector).value_of_css_property("outline-style")
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_photo_can_be_dropped_or_pasted(browser: Browser, kind: str) -> None:
+    browser.open("/")
+    browser.script(HAND_OVER, kind, base64.b64encode(make_jpeg()).decode())
+    assert browser.sees("handed-over.jpg · 320 × 240 px")
+    assert browser.focused.get_attribute("id") == "upload-submit"
+    browser.press(Keys.ENTER)
+    assert browser.is_at("/detections/")
+    assert Detection.objects.get().original_name == "handed-over.jpg"
+
+
+def test_the_sixth_upload_in_a_minute_waits_in_place(browser: Browser, picture: Callable[..., str]) -> None:
+    for number in range(5):
+        browser.open("/")
+        assert browser.sees(f"{5 - number} of 5 uploads left")
+        choose(browser, picture())
+        browser.find(SUBMIT).click()
+        assert browser.is_at("/detections/")
+    browser.open("/")
+    assert browser.sees("0 of 5 uploads left")
+    assert browser.sees("The next one is free in ", "#upload-error")
+    assert browser.find(SUBMIT).get_attribute("aria-disabled") == "true"
+    first = waiting_s(browser)
+    assert 0 < first <= 61
+    browser.wait(lambda: waiting_s(browser) < first, "the seconds don't count down")
+    assert Detection.objects.count() == 5
+
+
+def test_a_page_that_was_open_before_the_limit_learns_of_it(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.open("/")
+    use_up()
+    choose(browser, picture())
+    browser.find(SUBMIT).click()
+    assert browser.sees("The next one is free in ", "#upload-error")
+    assert 0 < waiting_s(browser) <= 61
+    assert browser.sees("0 of 5 uploads left")
+    assert browser.path == "/"
+
+
+def test_the_countdown_ends_by_itself(browser: Browser, picture: Callable[..., str], settings: Settings) -> None:
+    settings.UPLOAD_RATE = "1/4s"
+    browser.open("/")
+    choose(browser, picture())
+    use_up(1)
+    browser.find(SUBMIT).click()
+    assert browser.sees("The next one is free in ", "#upload-error")
+    browser.wait(lambda: browser.text(SUBMIT) == "Check this photo", "the button stays locked")
+    assert browser.all("#upload-error .notice") == []
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+
+
+def test_without_javascript_the_sixth_upload_gets_its_own_page(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.allow_scripts(False)
+    browser.open("/")
+    use_up()
+    choose(browser, picture())
+    browser.find(SUBMIT).click()
+    assert browser.sees("one upload too many", "h1")
+    assert 0 < int(browser.text("[data-countdown]").split()[0]) <= 61
+
+
+def use_up(uploads: int = 5) -> None:
+    """Uploads from elsewhere at the same address until none is left."""
+    for _ in range(uploads):
+        assert Client().post("/", {"picture": make_upload()}).status_code == HTTPStatus.FOUND
+
+
+def waiting_s(browser: Browser) -> int:
+    """The seconds on the button."""
+    browser.wait(lambda: browser.text(SUBMIT).startswith("Wait "), "the button does not count")
+    return int(browser.text(SUBMIT).split()[1])
+
+
+def test_a_file_that_is_too_large_is_not_even_sent(
+    browser: Browser, picture: Callable[..., str], settings: Settings
+) -> None:
+    settings.MAX_UPLOAD_BYTES = 300_000
+    browser.open("/")
+    choose(browser, picture("huge.jpg", make_jpeg() + bytes(400_000)))
+    browser.find(SUBMIT).click()
+    assert browser.sees("at most 0.3 MB are accepted", "#upload-error")
+    assert browser.path == "/"
+    browser.open("/")
+    assert browser.sees("5 of 5 uploads left")
+
+
+def test_what_the_server_refuses_is_said_in_place(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.open("/")
+    choose(browser, picture("notes.jpg", b"This is no picture at all."))
+    browser.find(SUBMIT).click()
+    notice = browser.find("#upload-error .notice")
+    assert notice.is_displayed()
+    assert notice.text.endswith(".")
+    assert browser.path == "/"
+    assert browser.text(SUBMIT) == "Check this photo"
+    assert not Detection.objects.exists()
+
+
+def test_nothing_chosen_is_said_in_place(browser: Browser) -> None:
+    browser.open("/")
+    browser.script("document.querySelector('input[name=picture]').required = false")
+    browser.find(SUBMIT).click()
+    assert browser.sees("Choose a photo first.", "#upload-error")
+
+
+def test_an_analysis_that_breaks_leads_to_a_page_without_a_verdict(
+    browser: Browser, picture: Callable[..., str], predictor: FakePredictor
+) -> None:
+    predictor.error = RuntimeError("broken on purpose")
+    browser.open("/")
+    choose(browser, picture())
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+    assert browser.text("h1") == "The analysis failed"
+    assert browser.all(".meter") == []
+    assert "%" not in browser.text(".result__verdict")
+
+
+def test_with_redis_down_the_page_says_that_uploads_are_paused(
+    browser: Browser, counted: object, settings: Settings
+) -> None:
+    settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
+    browser.open("/")
+    assert browser.sees("Uploads are paused for a moment")
+    assert not browser.find(SUBMIT).is_enabled()
