@@ -15,6 +15,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -66,7 +67,9 @@ class Browser:
         return self.driver.current_url.removeprefix(self.address)
 
     def wait(self, condition: Callable[[], Any], message: str = "") -> Any:
-        return WebDriverWait(self.driver, WAIT_S, poll_frequency=0.05).until(lambda _: condition(), message)
+        # Stale is what was found on a page that has gone since.
+        wait = WebDriverWait(self.driver, WAIT_S, 0.05, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(lambda _: condition(), message)
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -77,7 +80,8 @@ class Browser:
 
     def text(self, selector: str = "main") -> str:
         """What is to be read there, with ordinary spaces."""
-        return self.find(selector).text.replace("\N{NO-BREAK SPACE}", " ")
+        text: str = self.wait(lambda: [self.find(selector).text])[0]
+        return text.replace("\N{NO-BREAK SPACE}", " ")
 
     def sees(self, sentence: str, selector: str = "body") -> bool:
         self.wait(lambda: sentence in self.text(selector), f"{sentence!r} does not appear")
