@@ -3,9 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from deepfake_site import urls as site
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import make_detection, make_jpeg, make_user
 
@@ -57,16 +61,37 @@ PAGES: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_nothing_and_nothing_overflows(browser: Browser, page: str) -> None:
     browser.become_visitor()
-    path = PAGES[page]()
+    address = PAGES[page]()
     for scheme in SCHEMES:
         browser.emulate(scheme)
-        browser.open(path)
+        browser.open(address)
         for switch in browser.all(".evidence__heatmap-on, .confirm summary"):
             switch.click()
         assert browser.axe_findings() == [], scheme
     browser.resize(NARROWEST)
     assert browser.overflow_px() == 0
     assert browser.axe_findings() == [], "narrow"
+
+
+ERROR_TEMPLATES = ["400", "403", "403_csrf", "404", "413", "500", "503", "detector/unavailable"]
+
+
+def show_template(request: HttpRequest, name: str) -> HttpResponse:
+    return render(request, f"{name}.html")
+
+
+urlpatterns = [*site.urlpatterns, path("template/<path:name>", show_template)]
+
+
+@pytest.mark.parametrize("name", ERROR_TEMPLATES)
+def test_axe_finds_nothing_on_an_error_page(browser: Browser, name: str, settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+    for scheme in SCHEMES:
+        browser.emulate(scheme)
+        browser.open(f"/template/{name}")
+        assert browser.axe_findings() == [], scheme
+    browser.resize(NARROWEST)
+    assert browser.overflow_px() == 0
 
 
 def test_nothing_overflows_without_javascript_either(browser: Browser) -> None:
