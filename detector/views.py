@@ -53,7 +53,7 @@ def _receive(request: HttpRequest) -> HttpResponse:
         return _limited(request, allowance)
     form = UploadForm(request.POST, request.FILES)
     if not form.is_valid():
-        return _invalid(request, form)
+        return _invalid(request, form, allowance.uploads_left)
     owner = request.user if request.user.is_authenticated else None
     detection = services.detection_create(
         owner=owner,
@@ -78,10 +78,10 @@ def _limited(request: HttpRequest, allowance: ratelimits.Allowance) -> HttpRespo
     )
 
 
-def _invalid(request: HttpRequest, form: UploadForm) -> HttpResponse:
+def _invalid(request: HttpRequest, form: UploadForm, uploads_left: int) -> HttpResponse:
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if form.is_too_large else HTTPStatus.BAD_REQUEST
     if wants_json(request):
-        return JsonResponse({"error": form.sentence}, status=status)
+        return JsonResponse({"error": form.sentence, "uploads_left": uploads_left}, status=status)
     return _upload_page(request, form, status=status)
 
 

@@ -96,7 +96,9 @@ def test_what_is_not_a_picture_is_refused_with_the_reason(
     assertContains(page, part_of_the_sentence, status_code=HTTPStatus.BAD_REQUEST)
     script = send(client, data, **JSON)
     assert script.status_code == HTTPStatus.BAD_REQUEST
-    assert part_of_the_sentence in json.loads(script.content)["error"]
+    body = json.loads(script.content)
+    assert part_of_the_sentence in body["error"]
+    assert body["uploads_left"] == 3
     assert not Detection.objects.exists()
     assert not media_root.exists()
 

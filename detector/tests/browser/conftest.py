@@ -56,6 +56,7 @@ class Browser:
         self.allow_scripts(True)
         self.resize(1280)
         self.emulate("light")
+        self.touch(False)
         self.driver.get("about:blank")
         self.complaints()
 
@@ -119,6 +120,10 @@ class Browser:
     def resize(self, width: int, height: int = 900) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def touch(self, finger: bool) -> None:
+        """A finger or a mouse."""
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": finger})
 
     def emulate(self, scheme: str) -> None:
         feature = {"name": "prefers-color-scheme", "value": scheme}

@@ -118,6 +118,17 @@ def test_a_photo_can_be_dropped_or_pasted(browser: Browser, kind: str) -> None:
     assert Detection.objects.get().original_name == "handed-over.jpg"
 
 
+def test_on_a_phone_a_photo_can_be_taken(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.touch(True)
+    browser.resize(360)
+    browser.open("/")
+    assert browser.is_shown("label[for=camera]")
+    browser.find("#camera").send_keys(picture("taken.jpg"))
+    assert browser.sees("taken.jpg · 320 × 240 px")
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+
+
 def test_the_sixth_upload_in_a_minute_waits_in_place(browser: Browser, picture: Callable[..., str]) -> None:
     for number in range(5):
         browser.open("/")
@@ -201,6 +212,7 @@ def test_what_the_server_refuses_is_said_in_place(browser: Browser, picture: Cal
     notice = browser.find("#upload-error .notice")
     assert notice.is_displayed()
     assert notice.text.endswith(".")
+    assert browser.sees("4 of 5 uploads left")
     assert browser.path == "/"
     assert browser.text(SUBMIT) == "Check this photo"
     assert not Detection.objects.exists()
