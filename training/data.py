@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import detector.faces
 from detector.faces import BoundingBox, DetectedFace, FaceDetector
 from detector.images import decode_image
 
@@ -137,8 +138,8 @@ def load_pictures(
         cache_dir: Where found boxes are kept between runs; None finds them anew.
         progress: Shows a bar.
     """
-    detector = FaceDetector()
-    cache_path = cache_dir / f"boxes-{manifest_sha256(faces_dir)[:12]}.json" if cache_dir else None
+    face_detector = FaceDetector()
+    cache_path = cache_dir / f"boxes-{_boxes_version(faces_dir)}.json" if cache_dir else None
     boxes: dict[str, list[list[float]] | None] = {}
     if cache_path and cache_path.is_file():
         boxes = json.loads(cache_path.read_text())
@@ -147,13 +148,19 @@ def load_pictures(
     for sample in tqdm(samples, desc="pictures", unit="img", disable=None if progress else True):
         pixels = decode_image((faces_dir / sample.path).read_bytes()).pixels
         if sample.path not in boxes:
-            face = _subject(detector.detect(pixels), sample, pixels.shape)
+            face = _subject(face_detector.detect(pixels), sample, pixels.shape)
             boxes[sample.path] = [list(face.box), *face.keypoints.tolist()] if face else None
         pictures.append(_face_picture(sample, pixels, boxes[sample.path]))
     if cache_path and len(boxes) > known:
         cache_path.parent.mkdir(parents=True, exist_ok=True)
         cache_path.write_text(json.dumps(boxes))
     return pictures
+
+
+def _boxes_version(faces_dir: Path) -> str:
+    """Returns what names found boxes: the data and the detector's code."""
+    code = Path(detector.faces.__file__).read_bytes()
+    return hashlib.sha256(manifest_sha256(faces_dir).encode() + code).hexdigest()[:12]
 
 
 def sampling_weights(samples: Sequence[Sample], *, source_power: float) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ def evaluate(
     """
     if set(np.unique(y_true)) != {0, 1}:
         raise ValueError("Both classes are needed; use `class_figures` for a source of one class.")
-    fpr, tpr, _thresholds = roc_curve(y_true, y_score)
+    fpr, tpr, _thresholds = roc_curve(y_true, y_score, drop_intermediate=False)
     crossing = int(np.argmin(np.abs(fpr - (1 - tpr))))
     called_fake = calls_fake(y_score, rule)
     return {

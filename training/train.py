@@ -192,13 +192,15 @@ def main(arguments: list[str] | None = None) -> None:
     config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else Config()
     run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
     model = train(config, run_dir)
-    finish(model, config, options.model_dir or MODEL_DIR)
+    finish(model, config, options.model_dir or MODEL_DIR, cache_dir=run_dir.parent)
 
 
-def finish(model: keras.Model, config: Config, model_dir: Path, *, faces_dir: Path = FACES_DIR) -> None:
+def finish(
+    model: keras.Model, config: Config, model_dir: Path, *, cache_dir: Path, faces_dir: Path = FACES_DIR
+) -> None:
     """Calibrates the trained classifier on val, exports it, measures the export and writes its card."""
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
-    pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=RUNS_DIR)
+    pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
     judged = [each for each in pictures if each.served]
     inputs = np.stack([evaluation_input(each) for each in judged])
     labels = np.array([each.sample.label for each in judged])

@@ -1,0 +1,52 @@
+"""Augmentation keeps shapes and labels apart from what a file went through."""
+
+import numpy as np
+import pytest
+
+from detector.preprocessing import face_input, square_crop
+from training.augment import blend_fake, evaluation_input, training_input
+from training.tests.factories import make_face_picture
+
+
+@pytest.mark.parametrize("size", [96, 160, 224])
+@pytest.mark.parametrize("with_donor", [False, True])
+def test_inputs_have_the_network_s_shape(size: int, with_donor: bool) -> None:
+    donor = make_face_picture(seed=1) if with_donor else None
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        face = training_input(make_face_picture(), rng, size=size, donor=donor)
+        assert face.shape == (size, size, 3)
+        assert face.dtype == np.uint8
+
+
+def test_the_same_seed_gives_the_same_input() -> None:
+    first, second = (training_input(make_face_picture(), np.random.default_rng(7), size=96) for _ in range(2))
+    other = training_input(make_face_picture(), np.random.default_rng(8), size=96)
+    assert (first == second).all()
+    assert (first != other).any()
+
+
+def test_the_label_does_not_change_the_augmentation() -> None:
+    real, fake = (training_input(make_face_picture(label), np.random.default_rng(3), size=96) for label in (0, 1))
+    assert (real == fake).all()
+
+
+def test_evaluation_sees_what_serving_sees() -> None:
+    picture = make_face_picture()
+    crop = square_crop(picture.bbox, width=240, height=200)
+    assert (evaluation_input(picture) == face_input(picture.pixels, crop)).all()
+
+
+def test_a_blended_fake_changes_the_face_and_keeps_the_rest() -> None:
+    picture, donor = make_face_picture(seed=1), make_face_picture(seed=2)
+    square = np.ascontiguousarray(picture.pixels[:200, 20:220])
+    assert picture.keypoints is not None
+    keypoints = picture.keypoints - np.array([20, 0], np.float32)
+    changed = 0
+    for seed in range(20):
+        blended = blend_fake(square, keypoints, np.random.default_rng(seed), donor)
+        difference = np.abs(blended.astype(int) - square).max(axis=2)
+        assert blended.shape == square.shape
+        assert difference[:8, :8].max() == 0
+        changed += int(difference[70:140, 60:140].max() > 5)
+    assert changed == 20

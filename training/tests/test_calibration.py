@@ -1,0 +1,59 @@
+"""Calibration recovers what it was made from, and suits the decision rule."""
+
+import numpy as np
+import pytest
+
+from detector.predictor import DecisionRule
+from training.calibration import REAL_ACC_TARGET, Calibration, fit
+from training.metrics import expected_calibration_error
+
+RULE = DecisionRule()
+
+
+def logits_and_labels(spread: float, *, n: int = 20_000, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """True log odds of two normal classes with equal weight, made overconfident by 1 / temperature."""
+    rng = np.random.default_rng(0)
+    y_true = (np.arange(n) % 2).astype(int)
+    x = rng.normal(np.where(y_true == 1, spread, -spread), 1.0)
+    return 2 * spread * x / temperature, y_true
+
+
+def test_an_overconfident_network_is_cooled() -> None:
+    logits, y_true = logits_and_labels(2.0, temperature=0.25)
+
+    calibration = fit(logits, y_true, rule=RULE)
+
+    assert calibration.temperature == pytest.approx(4.0, rel=0.05)
+    probabilities = calibration.probabilities(logits)
+    assert expected_calibration_error(y_true, probabilities, prior=calibration.prior) < 0.01
+
+
+def test_the_prior_keeps_real_photos_real() -> None:
+    logits, y_true = logits_and_labels(1.2)
+
+    calibration = fit(logits, y_true, rule=RULE)
+
+    assert calibration.prior < 0.5
+    called_real = 1 - calibration.probabilities(logits[y_true == 0]) > RULE.real_threshold
+    assert called_real.mean() >= REAL_ACC_TARGET
+
+
+def test_a_good_network_assumes_at_most_a_half() -> None:
+    logits, y_true = logits_and_labels(4.0)
+    assert fit(logits, y_true, rule=RULE).prior == 0.5
+
+
+def test_a_network_that_learnt_nothing_is_refused() -> None:
+    logits, y_true = logits_and_labels(2.0)
+    with pytest.raises(ValueError, match="learnt nothing"):
+        fit(-logits, y_true, rule=RULE)
+
+
+def test_one_class_can_t_be_calibrated() -> None:
+    with pytest.raises(ValueError, match="both classes"):
+        fit(np.zeros(3), np.zeros(3, int), rule=RULE)
+
+
+def test_probabilities_of_a_known_calibration() -> None:
+    probabilities = Calibration(temperature=2.0, bias=1.0, prior=0.5).probabilities(np.array([-2.0, 0.0]))
+    assert probabilities.tolist() == pytest.approx([0.5, 0.7310586])

@@ -1,0 +1,28 @@
+"""The settings survive their file, and a mistyped one is refused."""
+
+import json
+
+import pytest
+
+from training.config import SMOKE, Config, Stage
+
+
+@pytest.mark.parametrize("config", [Config(), SMOKE], ids=["default", "smoke"])
+def test_a_config_survives_json(config: Config) -> None:
+    assert Config.from_json(json.dumps(config.to_dict())) == config
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(ValueError, match="learning_rat"):
+        Config.from_json('{"learning_rat": 1}')
+
+
+def test_stages_are_read() -> None:
+    config = Config.from_json('{"stages": [{"epochs": 2, "size": 160, "learning_rate": 0.1}]}')
+    assert config.stages == (Stage(epochs=2, size=160, learning_rate=0.1),)
+
+
+@pytest.mark.parametrize("config", [Config(), SMOKE], ids=["default", "smoke"])
+def test_the_last_stage_trains_what_is_served(config: Config) -> None:
+    assert config.stages[-1].size == 224
+    assert config.stages[0].train_from > 0

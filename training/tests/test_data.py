@@ -1,0 +1,95 @@
+"""The manifest is checked, and sampling is balanced."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.data import FAKE, REAL, limited, load_pictures, read_manifest, sampling_weights
+from training.tests.factories import make_sample
+
+FIELDS = ["path", "split", "label", "source", "generator", "group", "width", "height"]
+FIELDS += ["face_x", "face_y", "face_w", "face_h", "face_score"]
+
+
+def write_manifest(folder: Path, *rows: dict[str, str]) -> Path:
+    defaults = {"split": "train", "label": "0_real", "source": "s", "generator": "photo", "group": "g"}
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, restval="")
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            writer.writerow({"path": f"{number}.png", **defaults, **row})
+    return folder
+
+
+def test_rows_become_samples(tmp_path: Path) -> None:
+    box = {"face_x": "1.5", "face_y": "2", "face_w": "30", "face_h": "40"}
+    samples = read_manifest(write_manifest(tmp_path, {"label": "1_fake", **box}, {"group": "other"}))
+
+    assert [sample.label for sample in samples] == [FAKE, REAL]
+    assert samples[0].yunet == (1.5, 2.0, 30.0, 40.0)
+    assert samples[1].yunet is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"split": "train"}, {"split": "val"}], "more than one split"),
+        ([{"split": "train"}, {"split": "test_unseen"}], "more than one split"),
+        ([{"split": "training"}], "unknown split"),
+        ([{"label": "fake"}], "unknown split"),
+    ],
+)
+def test_a_bad_manifest_is_refused(tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_manifest(write_manifest(tmp_path, *rows))
+
+
+def test_one_group_may_be_in_both_test_sets(tmp_path: Path) -> None:
+    assert len(read_manifest(write_manifest(tmp_path, {"split": "test"}, {"split": "test_unseen"}))) == 2
+
+
+def test_classes_and_sources_are_balanced() -> None:
+    samples = [make_sample(REAL, "large", str(i)) for i in range(100)]
+    samples += [make_sample(REAL, "small", str(i)) for i in range(4)]
+    samples += [make_sample(FAKE, "fakes", str(i)) for i in range(7)]
+
+    weights = sampling_weights(samples, source_power=0.5)
+
+    assert weights.sum() == pytest.approx(1)
+    assert weights[-7:].sum() == pytest.approx(0.5)
+    # Square roots: 10 to 2 of the reals' half.
+    assert weights[:100].sum() == pytest.approx(0.5 * 10 / 12)
+    assert weights[100:104].sum() == pytest.approx(0.5 * 2 / 12)
+
+
+def test_frames_of_one_video_share_its_weight() -> None:
+    samples = [make_sample(REAL, "videos", "one")] * 9 + [make_sample(REAL, "videos", "two"), make_sample(FAKE)]
+    weights = sampling_weights(samples, source_power=1.0)
+    assert weights[:9].sum() == pytest.approx(weights[9])
+
+
+def test_training_needs_both_classes() -> None:
+    with pytest.raises(ValueError, match="both classes"):
+        sampling_weights([make_sample(REAL)], source_power=0.5)
+
+
+def test_a_limit_counts_each_source_split_and_label() -> None:
+    samples = [make_sample(REAL, "a"), make_sample(REAL, "a"), make_sample(FAKE, "a"), make_sample(REAL, "b")]
+    assert [(each.source, each.label) for each in limited(samples, 1)] == [("a", REAL), ("a", FAKE), ("b", REAL)]
+    assert limited(samples, None) == samples
+
+
+def test_without_a_found_face_the_manifest_s_box_is_used(tmp_path: Path) -> None:
+    box = {"face_x": "20", "face_y": "10", "face_w": "60", "face_h": "90"}
+    folder = write_manifest(tmp_path, box)
+    Image.fromarray(np.full((120, 100, 3), 128, np.uint8)).save(folder / "0.png")
+
+    (picture,) = load_pictures(folder, read_manifest(folder), cache_dir=tmp_path / "cache", progress=False)
+
+    assert not picture.served
+    assert picture.keypoints is None
+    assert picture.bbox == (20, 40, 60, 60)
+    assert len(list((tmp_path / "cache").iterdir())) == 1

@@ -1,0 +1,92 @@
+"""Figures worked out by hand, and refusals where a figure would mean nothing."""
+
+import numpy as np
+import pytest
+
+from detector.predictor import DecisionRule
+from training.metrics import (
+    class_figures,
+    evaluate,
+    expected_calibration_error,
+    intervals,
+    prior_weights,
+    reliability,
+    roc_points,
+    table_row,
+)
+
+RULE = DecisionRule()
+# Four reals, four fakes; at 0.3 one real is called Fake (0.4) and one fake Real (0.2).
+Y_TRUE = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+Y_SCORE = np.array([0.05, 0.1, 0.25, 0.4, 0.2, 0.5, 0.8, 0.95])
+
+
+def test_figures_of_a_small_table() -> None:
+    figures = evaluate(Y_TRUE, Y_SCORE, rule=RULE)
+
+    # 16 pairs; the fake at 0.2 lies below the reals at 0.25 and 0.4.
+    assert figures["auc"] == pytest.approx(14 / 16)
+    assert figures["real_acc"] == pytest.approx(3 / 4)
+    assert figures["fake_acc"] == pytest.approx(3 / 4)
+    assert figures["acc"] == pytest.approx(6 / 8)
+    assert figures["eer"] == pytest.approx(0.25)
+    # Precision at each fake from the top: 1, 1, 1, 4/6.
+    assert figures["ap"] == pytest.approx((1 + 1 + 1 + 4 / 6) / 4)
+
+
+def test_a_score_at_the_threshold_is_fake() -> None:
+    assert class_figures(np.array([1]), np.array([0.3]), rule=RULE) == {"acc": 1.0, "fake_acc": 1.0}
+
+
+def test_one_class_has_no_auc() -> None:
+    with pytest.raises(ValueError, match="Both classes"):
+        evaluate(np.zeros(3, int), np.zeros(3), rule=RULE)
+    with pytest.raises(ValueError, match="both classes"):
+        roc_points(np.ones(3, int), np.zeros(3))
+    assert class_figures(np.zeros(4, int), np.array([0.1, 0.2, 0.3, 0.9]), rule=RULE) == {"acc": 0.5, "real_acc": 0.5}
+
+
+def test_nothing_is_no_figure() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        class_figures(np.array([], int), np.array([]), rule=RULE)
+
+
+def test_the_calibration_error_of_known_scores() -> None:
+    # Scores of 0.9 that are right half of the time: off by 0.4.
+    assert expected_calibration_error(np.array([0, 1]), np.array([0.9, 0.9])) == pytest.approx(0.4)
+    assert expected_calibration_error(np.array([0, 1]), np.array([0.0, 1.0])) == pytest.approx(0.0)
+    # With a tenth of fakes, 0.9 is off by 0.8.
+    assert expected_calibration_error(np.array([0, 1]), np.array([0.9, 0.9]), prior=0.1) == pytest.approx(0.8)
+
+
+def test_scores_outside_0_to_1_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 to 1"):
+        reliability(np.array([0, 1]), np.array([0.5, 1.2]))
+
+
+def test_weights_follow_the_prior() -> None:
+    weights = prior_weights(np.array([0, 0, 0, 1]), 0.2)
+    assert weights.tolist() == pytest.approx([0.8 / 3, 0.8 / 3, 0.8 / 3, 0.2])
+
+
+def test_intervals_draw_groups_not_pictures() -> None:
+    copies = 50
+    y_true, y_score = np.repeat(Y_TRUE, copies), np.repeat(Y_SCORE, copies)
+    by_picture = intervals(y_true, y_score, [str(i) for i in range(len(y_true))], rule=RULE, prior=0.5, repeats=100)
+    groups = [str(i // copies) for i in range(len(y_true))]
+    by_group = intervals(y_true, y_score, groups, rule=RULE, prior=0.5, repeats=100)
+
+    def width(interval: list[float]) -> float:
+        return interval[1] - interval[0]
+
+    # 400 copies of 8 pictures know no more than the 8.
+    assert width(by_group["auc_ci"]) > 3 * width(by_picture["auc_ci"])
+    assert by_group["auc_ci"][0] <= 14 / 16 <= by_group["auc_ci"][1]
+
+
+def test_a_row_of_one_class_leaves_out_what_it_can_t_tell() -> None:
+    row = table_row(np.zeros(4, int), np.full(4, 0.1), ["a", "a", "b", "c"], rule=RULE, prior=0.5, repeats=10)
+    assert (row["n"], row["n_real"], row["n_fake"], row["n_groups"]) == (4, 4, 0, 3)
+    assert row["real_acc"] == 1.0
+    assert row["auc"] is None
+    assert row["fake_acc"] is None

@@ -1,0 +1,164 @@
+"""The whole of training on a few pictures: fold, fit, resume, calibrate, export with parity, evaluate, card."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detector.predictor import load_predictor
+
+pytestmark = pytest.mark.training
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_module(*arguments: str) -> str:
+    """Runs `python -m ...` in its own process: TensorFlow stays out of the suite's, and its warnings too."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Run folder and model folder of one smoke run."""
+    folder = tmp_path_factory.mktemp("smoke")
+    run_dir, model_dir = folder / "runs" / "smoke", folder / "model"
+    run_module("training.train", "--smoke", "--run-dir", str(run_dir), "--model-dir", str(model_dir))
+    return run_dir, model_dir
+
+
+def test_a_smoke_run_writes_a_model_that_serving_accepts(smoke: tuple[Path, Path]) -> None:
+    _run_dir, model_dir = smoke
+    predictor = load_predictor(model_dir)
+
+    assert predictor.spec.input_size == 224
+    assert predictor.spec.config["limit_per_source"] == 3
+    assert (model_dir / "model.tflite").stat().st_size > 8_000_000
+    assert {each.name for each in model_dir.iterdir()} == {
+        "model.tflite",
+        "spec.json",
+        "metrics.json",
+        "README.md",
+        "roc.svg",
+        "reliability.svg",
+        "sources.svg",
+    }
+
+
+def test_every_table_says_how_many_pictures_it_rests_on(smoke: tuple[Path, Path]) -> None:
+    metrics = json.loads((smoke[1] / "metrics.json").read_text())
+
+    assert metrics["model_version"] == load_predictor(smoke[1]).spec.version
+    for split in ("val", "test", "test_unseen"):
+        overall = metrics["tables"][split]["overall"]
+        assert overall["n"] == overall["n_real"] + overall["n_fake"] > 20
+        assert 0 <= overall["auc_ci"][0] <= overall["auc"] <= overall["auc_ci"][1] <= 1
+        assert sum(row["n"] for row in metrics["tables"][split]["by_source"].values()) == overall["n"]
+    assert metrics["delivery_test"]["jpeg_50"]["n"] > 20
+
+
+def test_the_card_holds_the_measured_figures(smoke: tuple[Path, Path]) -> None:
+    card = (smoke[1] / "README.md").read_text()
+    auc = json.loads((smoke[1] / "metrics.json").read_text())["tables"]["test"]["overall"]["auc"]
+    assert f"{auc:.3f}" in card
+    for heading in ("Out-of-scope use", "Bias, risks and limitations", "Training details", "Evaluation", "History"):
+        assert heading in card
+
+
+def test_an_interrupted_run_goes_on_from_its_last_stage(smoke: tuple[Path, Path]) -> None:
+    run_dir, model_dir = smoke
+    (run_dir / "stage_2.weights.h5").unlink()
+    first, second = ((run_dir / f"stage_{number}.weights.h5").stat().st_mtime_ns for number in (0, 1))
+
+    run_module("training.train", "--smoke", "--run-dir", str(run_dir), "--model-dir", str(model_dir))
+
+    assert (run_dir / "stage_2.weights.h5").is_file()
+    assert (run_dir / "stage_0.weights.h5").stat().st_mtime_ns == first
+    assert (run_dir / "stage_1.weights.h5").stat().st_mtime_ns == second
+
+
+def test_another_config_in_the_same_run_folder_is_refused(smoke: tuple[Path, Path], tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"seed": 1}')
+    result = subprocess.run(
+        [sys.executable, "-m", "training.train", "--config", str(config), "--run-dir", str(smoke[0])],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0
+    assert "describes another run" in result.stderr
+
+
+FOLDING = """
+import keras, numpy as np
+from training.model import build_backbone, load_backbone_weights
+from training.paths import BACKBONE_WEIGHTS
+folded = build_backbone()
+load_backbone_weights(folded, BACKBONE_WEIGHTS)
+original = keras.applications.MobileNetV2(input_shape=(224, 224, 3), include_top=False, weights=None)
+original.load_weights(BACKBONE_WEIGHTS)
+pictures = np.random.default_rng(0).uniform(-1, 1, (2, 224, 224, 3)).astype("float32")
+print(float(np.abs(folded.predict(pictures, verbose=0) - original.predict(pictures, verbose=0)).max()))
+"""
+
+
+def test_folding_keeps_the_backbone_s_function(tmp_path: Path) -> None:
+    script = tmp_path / "folding.py"
+    script.write_text(FOLDING)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    # Features run from 0 to 6.
+    assert float(result.stdout.split()[-1]) < 1e-3
+
+
+INTERRUPTED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import keras
+from training.config import SMOKE, Stage
+from training.train import train
+
+config = replace(SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(Stage(epochs=2, size=96, learning_rate=1e-4),))
+
+
+class Killed(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            sys.exit("killed in the second epoch")
+
+
+if sys.argv[2] == "first":
+    fit = keras.Model.fit
+    keras.Model.fit = lambda self, *a, callbacks, **k: fit(self, *a, callbacks=[*callbacks, Killed()], **k)
+model = train(config, Path(sys.argv[1]))
+print("steps", int(model.optimizer.iterations))
+"""
+
+
+def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+
+    def run(which: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(script), str(tmp_path / "run"), which]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+    assert "killed in the second epoch" in run("first").stderr
+    second = run("second")
+
+    assert second.returncode == 0, second.stderr[-3000:]
+    # Two epochs of two steps in all, the optimizer's state included; the second process trained only one of them.
+    assert "steps 4" in second.stdout
+    assert second.stdout.count("val_auc") == 1
+    assert len((tmp_path / "run" / "stage_0.csv").read_text().splitlines()) == 3
