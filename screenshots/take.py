@@ -1,7 +1,8 @@
 """Takes the README's screenshots from the running application, with the model that ships and what it really says.
 
 Run from the project's root with everything installed (`make test` does that): `.venv/bin/python screenshots/take.py`.
-The photo is scikit-image's astronaut (NASA, public domain). Nothing of the installation's own data is touched.
+The photos are scikit-image's astronaut (NASA, public domain) and coffee (Rachel Michetti, CC0). Nothing of the
+installation's own data is touched.
 """
 
 import base64
