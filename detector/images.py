@@ -5,6 +5,7 @@ Everything about a picture is judged from its content, never from its name or de
 
 import hashlib
 import io
+import math
 import struct
 import time
 import zlib
@@ -196,4 +197,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _megabytes(byte_count: int) -> str:
-    return f"{byte_count / (1024 * 1024):.1f}".removesuffix(".0")
+    """Returns the size with one decimal, rounded up: a file just over a limit must not read as if it fitted."""
+    return f"{math.ceil(byte_count / (1024 * 1024) * 10) / 10:.1f}".removesuffix(".0")

@@ -208,7 +208,8 @@ def test_decompression_bombs_are_refused_by_their_header(width: int, height: int
     ("data", "limits", "code", "sentence"),
     [
         (b"", {}, "empty", "empty"),
-        (b"x" * 2_000_000, {"max_bytes": 1_048_576}, "too_large", "1.9 MB; at most 1 MB"),
+        (b"x" * 2_000_000, {"max_bytes": 1_048_576}, "too_large", "2 MB; at most 1 MB"),
+        (bytes(1_048_577), {"max_bytes": 1_048_576}, "too_large", "1.1 MB; at most 1 MB"),
         (make_picture(200, 100), {"max_pixels": 19_999}, "too_many_pixels", "megapixels"),
         (make_picture(640, 31), {}, "too_small", "640 x 31"),
     ],
