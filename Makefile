@@ -6,6 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 TRAIN_ARGS ?=
 EVALUATE_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The checks read no .env and touch no database: their result must not depend on one installation's settings.
 CHECK_ENV := DEBUG=false SECRET_KEY=only-for-checks DATABASE_URL=sqlite://:memory:
 
-.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate clean web full
+.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench clean web full
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -48,6 +49,9 @@ train: $(VENV)/.full  ## train the model from FACES_DIR (TRAIN_ARGS are passed o
 
 evaluate: $(VENV)/.full  ## print and store the model's figures (EVALUATE_ARGS are passed on)
 	$(BIN)/python -m training.evaluate $(EVALUATE_ARGS)
+
+bench: $(VENV)/.full  ## cost of a prediction and of a detection, against the original's way
+	$(BIN)/python -m benchmarks.predictor $(BENCH_ARGS)
 
 clean:  ## remove the virtual environment and caches; data, uploads and .env stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache staticfiles

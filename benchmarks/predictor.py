@@ -1,0 +1,144 @@
+"""What one prediction costs, against the original's way: `make bench`.
+
+Prints two kinds of tables. The first compares ways to run the same network on one face; its baseline is the original's
+`keras_model.predict`. The second compares the whole of `detect` with the sum of its parts for pictures of 1, 4 and 12
+megapixels. The pictures are generated from the public-domain portrait that comes with scikit-image.
+"""
+
+import argparse
+import importlib.metadata
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402  (the log level has to be set first)
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from ai_edge_litert.interpreter import Interpreter  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from benchmarks.timing import interleaved, print_table  # noqa: E402
+from detector.faces import BoundingBox, FaceDetector  # noqa: E402
+from detector.images import DecodedImage, decode_image  # noqa: E402
+from detector.predictor import LiteRTClassifier, Predictor, load_predictor  # noqa: E402
+from detector.preprocessing import face_input, square_crop  # noqa: E402
+
+MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
+KERAS_PREDICT = "Keras predict (the original)"
+LITERT = "bare LiteRT loop, same network, 1 thread"
+PARTS = "decode + faces + network, one by one"
+
+
+def portrait(megapixels: int, file_format: str) -> bytes:
+    """Returns the portrait enlarged to so many megapixels, 4:3, with the noise of a camera."""
+    path = importlib.metadata.distribution("scikit-image").locate_file("skimage/data/astronaut.png")
+    height = round((megapixels * 1_000_000 * 3 / 4) ** 0.5)
+    with Image.open(str(path)) as image:
+        large = np.asarray(image.convert("RGB").crop((0, 0, 512, 384)).resize((height * 4 // 3, height)))
+    # Less of it in a PNG, which can't compress noise and would be larger than an upload may be.
+    noise = np.random.default_rng(0).normal(0, 4 if file_format == "JPEG" else 0.8, large.shape)
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(large + noise, 0, 255).astype(np.uint8)).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def bench_network(rounds: int) -> None:
+    """Prints what one face costs on each path."""
+    spec = load_predictor(MODEL_DIR).spec
+    size = spec.input_size
+    backbone = keras.applications.MobileNetV2(input_shape=(size, size, 3), include_top=False, weights=None)
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    model = keras.Model(backbone.input, keras.layers.Dense(1, activation="sigmoid")(pooled))
+    face = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    batch = face[None].astype(np.float32)
+    compiled = tf.function(lambda pictures: model(pictures, training=False))
+    weights = (MODEL_DIR / "model.tflite").read_bytes()
+    interpreter = Interpreter(model_content=weights, num_threads=1)
+    interpreter.allocate_tensors()
+    position = interpreter.get_input_details()[0]["index"]
+    classifier = LiteRTClassifier(weights, num_threads=1)
+    pixels = np.repeat(np.repeat(face, 2, axis=0), 2, axis=1)
+    crop = BoundingBox(0, 0, pixels.shape[1], pixels.shape[0])
+
+    def bare() -> None:
+        interpreter.set_tensor(position, batch)
+        interpreter.invoke()
+
+    timings = interleaved(
+        {
+            KERAS_PREDICT: lambda: model.predict(batch, verbose=0),
+            "Keras call": lambda: model(batch, training=False),
+            "tf.function": lambda: compiled(tf.constant(batch)),
+            LITERT: bare,
+            "our classifier, with its heat map": lambda: classifier(face),
+            "our crop and classifier": lambda: classifier(face_input(pixels, crop)),
+        },
+        rounds=rounds,
+    )
+    print_table("One face through the network", timings, baseline=KERAS_PREDICT)
+    print_table("The same against bare LiteRT", timings, baseline=LITERT)
+
+
+def detection_paths(
+    predictor: Predictor,
+    face_detector: FaceDetector,
+    classifier: LiteRTClassifier,
+    data: bytes,
+    image: DecodedImage,
+    faces: list[NDArray[np.uint8]],
+) -> dict[str, Callable[[], object]]:
+    """Returns the parts of a detection, their sequence, and `detect`, each as a call."""
+
+    def network() -> None:
+        for face in faces:
+            classifier(face)
+
+    def parts() -> None:
+        decode_image(data)
+        face_detector.detect(image.pixels)
+        network()
+
+    return {
+        "decode": lambda: decode_image(data),
+        "faces": lambda: face_detector.detect(image.pixels),
+        "network": network,
+        PARTS: parts,
+        "detect": lambda: predictor.predict(decode_image(data)),
+    }
+
+
+def bench_detection(rounds: int) -> None:
+    """Prints what the whole of `detect` costs against its parts, for each size and format."""
+    predictor = load_predictor(MODEL_DIR)
+    classifier = LiteRTClassifier((MODEL_DIR / "model.tflite").read_bytes(), num_threads=1)
+    face_detector = FaceDetector()
+    for file_format in ("JPEG", "PNG"):
+        for megapixels in (1, 4, 12):
+            data = portrait(megapixels, file_format)
+            image = decode_image(data)
+            height, width = image.pixels.shape[:2]
+            found = face_detector.detect(image.pixels)
+            crops = [square_crop(each.to_pixels(width, height), width=width, height=height) for each in found]
+            faces = [face_input(image.pixels, crop) for crop in crops]
+
+            title = f"{megapixels} MP {file_format}, {len(data) / 1e6:.1f} MB, {len(faces)} face(s)"
+            paths = detection_paths(predictor, face_detector, classifier, data, image, faces)
+            timings = interleaved(paths, rounds=rounds, calls=3 if megapixels == 1 else 1)
+            print_table(title, timings, baseline=PARTS)
+
+
+def main() -> None:
+    """Runs all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    bench_network(options.rounds)
+    bench_detection(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
