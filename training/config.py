@@ -53,7 +53,7 @@ class Config:
         default=(
             Stage(epochs=1, size=160, learning_rate=5e-4, train_from=0.66),
             Stage(epochs=20, size=160, learning_rate=2.5e-4),
-            Stage(epochs=4, size=224, learning_rate=8e-5),
+            Stage(epochs=10, size=224, learning_rate=1.2e-4),
         )
     )
     weight_decay: float = 1e-4
