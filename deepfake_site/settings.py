@@ -202,6 +202,8 @@ UNCERTAIN_ABOVE = env_number("UNCERTAIN_ABOVE", 0.3, float)
 MAX_FACES = env_number("MAX_FACES", 20)
 MAX_UPLOAD_BYTES = env_number("MAX_UPLOAD_BYTES", 15 * 1024 * 1024)
 MAX_UPLOAD_PIXELS = env_number("MAX_UPLOAD_PIXELS", 50_000_000)
+REVIEWERS_NEEDED = env_number("REVIEWERS_NEEDED", 1)
+REVIEW_SAMPLE_PERCENT = env_number("REVIEW_SAMPLE_PERCENT", 5.0, float)
 HISTORY_PAGE_SIZE = env_number("HISTORY_PAGE_SIZE", 20)
 # Everything in a request that is not a file: a form's fields, in bytes.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024

@@ -5,16 +5,13 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from detector import services
-from detector.forms import ReviewForm
-from detector.models import Detection, DetectionQuerySet
+from detector import services, workplace
+from detector.models import Detection, DetectionQuerySet, Review
 from detector.presentation import faces_for_display
-
-REVIEW_FIELDS = ("review_verdict", "review_note", "reviewed_by", "reviewed_at")
 
 
 class ModelVersionFilter(admin.AllValuesFieldListFilter):
@@ -40,14 +37,14 @@ class ReviewedFilter(admin.SimpleListFilter):
 
 @admin.register(Detection)
 class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Past detections. What the machine wrote is read-only; a reviewer's own verdict and note stand beside it."""
+    """Past detections, read-only: what a reviewer thinks of one is a Review beside it."""
 
-    form = ReviewForm
     list_display = [
         "list_thumbnail",
         "machine_verdict",
         "shown_probability",
         "review_verdict",
+        "review_count",
         "shown_owner",
         "model_version",
         "created_at",
@@ -68,30 +65,9 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_help_text = "File name, SHA-256, or the owner's user name or e-mail address"
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
-    readonly_fields = [
-        "picture",
-        "machine_verdict",
-        "shown_probability",
-        "threshold",
-        "uncertain_above",
-        "model_version",
-        "status",
-        "error_code",
-        "timings",
-        "original_name",
-        "sha256",
-        "format",
-        "width",
-        "height",
-        "byte_count",
-        "shown_owner",
-        "created_at",
-        "reviewed_by",
-        "reviewed_at",
-    ]
     fieldsets = [
         (None, {"fields": ["picture"]}),
-        ("Review", {"fields": REVIEW_FIELDS}),
+        ("Review", {"fields": ["review_verdict", "reviews"]}),
         (
             "Machine",
             {
@@ -131,19 +107,19 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """A detection comes from an upload, never from a form full of figures."""
         return False
 
+    def has_change_permission(self, request: HttpRequest, obj: Detection | None = None) -> bool:
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        review = self.admin_site.admin_view(workplace.review)
+        return [path("<uuid:pk>/review/", review, name="detector_detection_review"), *super().get_urls()]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         queryset = super().get_queryset(request)
         assert isinstance(queryset, DetectionQuerySet)
         if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
             return queryset.for_list()
         return queryset
-
-    def save_model(self, request: HttpRequest, obj: Detection, form: Any, change: bool) -> None:
-        assert request.user.is_authenticated  # the admin lets nobody else in
-        if form.has_changed():
-            services.detection_review(
-                detection=obj, reviewer=request.user, verdict=obj.review_verdict, note=obj.review_note
-            )
 
     def delete_model(self, request: HttpRequest, obj: Detection) -> None:
         services.detection_delete(detection=obj)
@@ -179,3 +155,31 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return render_to_string(
             "admin/detector/_picture.html", {"detection": detection, "faces": faces_for_display(detection)}
         )
+
+    @admin.display(description="all reviews")
+    def reviews(self, detection: Detection) -> SafeString:
+        return render_to_string("admin/detector/_reviews.html", {"reviews": detection.reviews_so_far()})
+
+
+@admin.register(Review)
+class ReviewAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Every review, read-only: the database refuses anything but adding one, which the review page does."""
+
+    list_display = ["created_at", "verdict", "machine_verdict", "reviewer", "is_blind", "seconds_spent", "is_sampled"]
+    list_filter = ["verdict", "machine_verdict", "is_blind", "is_sampled", "model_version", "created_at"]
+    list_select_related = ["reviewer"]
+    list_per_page = 50
+    search_fields = ["note", "reviewer__username"]
+    date_hierarchy = "created_at"
+
+    class Media:
+        css = {"all": ["detector/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
+        return False

@@ -22,6 +22,7 @@ AT_LEAST_ONE = (
     "MAX_UPLOAD_BYTES",
     "MAX_UPLOAD_PIXELS",
     "PREDICTOR_THREADS",
+    "REVIEWERS_NEEDED",
 )
 
 
@@ -90,6 +91,14 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
                 f"TRUSTED_PROXY_COUNT is {settings.TRUSTED_PROXY_COUNT}.",
                 hint="It is the number of proxies in front of this server; 0 where there is none.",
                 id="detector.E006",
+            )
+        )
+    if not 0 <= settings.REVIEW_SAMPLE_PERCENT <= 100:
+        errors.append(
+            Error(
+                f"REVIEW_SAMPLE_PERCENT is {settings.REVIEW_SAMPLE_PERCENT}.",
+                hint="It is a share in percent, from 0 to 100.",
+                id="detector.E007",
             )
         )
     return errors

@@ -23,3 +23,15 @@ class ModelUnavailable(DetectorError):
 
 class AnalysisFailed(DetectorError):
     """Inference broke on a valid picture: there is no verdict and no probability."""
+
+
+class StaleReview(DetectorError):
+    """Somebody else reviewed the detection after the page was opened; nothing was stored.
+
+    Attributes:
+        seen_count: How many reviews there were on the page.
+    """
+
+    def __init__(self, message: str, *, seen_count: int) -> None:
+        super().__init__(message)
+        self.seen_count = seen_count

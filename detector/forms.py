@@ -9,7 +9,8 @@ from django.core.files.uploadedfile import UploadedFile
 
 from detector.exceptions import InvalidImage
 from detector.images import ACCEPTED_FORMATS, DecodedImage, decode_image
-from detector.models import Detection
+from detector.models import Detection, ReviewVerdict
+from detector.reviews import Look, UnreadableLook
 
 TOO_LARGE = "too_large"
 
@@ -48,16 +49,30 @@ class UploadForm(forms.Form):
         return next((str(error) for errors in self.errors.values() for error in errors), "")
 
 
-class ReviewForm(forms.ModelForm):  # type: ignore[type-arg]
-    class Meta:
-        model = Detection
-        fields = ["review_verdict", "review_note"]
+class ReviewForm(forms.Form):
+    """One reviewer's verdict, with the page on which it was reached."""
 
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        if cleaned.get("review_note") and not cleaned.get("review_verdict"):
-            self.add_error("review_verdict", "A note needs a verdict; choose one.")
-        return cleaned
+    verdict = forms.ChoiceField(choices=ReviewVerdict, error_messages={"required": "Choose a verdict."})
+    note = forms.CharField(
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="For other reviewers; the uploader does not see it.",
+    )
+    look = forms.CharField(widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, detection: Detection, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.detection = detection
+
+    def clean_look(self) -> Look:
+        try:
+            look = Look.read(self.cleaned_data["look"])
+        except UnreadableLook as error:
+            raise ValidationError("The page is too old. Reload it and decide again.") from error
+        if look.detection_key != self.detection.pk:
+            raise ValidationError("The form belongs to another detection. Reload the page.")
+        return look
 
 
 class SignupForm(UserCreationForm):  # type: ignore[type-arg]

@@ -24,6 +24,12 @@ def thumbnail_path(detection: "Detection", filename: str) -> str:
     return f"thumbnails/{detection.created_at:%Y/%m}/{detection.pk}.jpg"
 
 
+class ReviewVerdict(models.TextChoices):
+    REAL = "real", "Real"
+    FAKE = "fake", "Fake"
+    CANT_TELL = "cant_tell", "Can't tell"
+
+
 class DetectionQuerySet(models.QuerySet["Detection"]):
     def owned_by(self, request: HttpRequest) -> "DetectionQuerySet":
         """The visitor's own: those of the account when logged in, else those of the session."""
@@ -46,7 +52,7 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
 
     def for_list(self) -> "DetectionQuerySet":
         """Without what only a detection's own page shows: the faces' maps make up most of a row."""
-        return self.defer("faces", "timings_ms", "review_note")
+        return self.defer("faces", "timings_ms")
 
     def counts_by_verdict(self) -> dict[str, int]:
         """The number of detections per verdict, zeros included, and under "total" that of all, failed ones too."""
@@ -76,11 +82,6 @@ class Detection(models.Model):
         REAL = "real", "Real"
         FAKE = "fake", "Fake"
         NOT_APPLICABLE = "not_applicable", "Not applicable"
-
-    class ReviewVerdict(models.TextChoices):
-        REAL = "real", "Real"
-        FAKE = "fake", "Fake"
-        CANT_TELL = "cant_tell", "Can't tell"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(
@@ -112,12 +113,16 @@ class Detection(models.Model):
     timings_ms = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=32, blank=True)
 
-    review_verdict = models.CharField("reviewer's verdict", max_length=16, choices=ReviewVerdict, blank=True)
-    review_note = models.TextField("reviewer's note", blank=True, max_length=2000)
-    reviewed_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="reviewed_detections"
+    is_sampled = models.BooleanField(
+        "in the random sample", default=False, editable=False, help_text="Drawn when it was uploaded, for review."
     )
-    reviewed_at = models.DateTimeField(null=True, blank=True)
+    sample_percent = models.FloatField(
+        default=0.0, editable=False, help_text="How many in a hundred were drawn when it was uploaded."
+    )
+    # What the reviews together say, written by services.review_create(); the reviews themselves are Review's rows.
+    review_verdict = models.CharField("reviewed as", max_length=16, choices=ReviewVerdict, blank=True, editable=False)
+    review_count = models.PositiveIntegerField("reviews", default=0, editable=False)
+    reviewed_at = models.DateTimeField("last reviewed", null=True, blank=True, editable=False)
 
     objects = DetectionQuerySet.as_manager()
 
@@ -146,9 +151,17 @@ class Detection(models.Model):
                 condition=Q(owner__isnull=False) | ~Q(session_key=""), name="detection_has_owner_or_session"
             ),
             models.CheckConstraint(
-                condition=Q(review_verdict="", reviewed_at__isnull=True)
-                | Q(review_verdict__in=["real", "fake", "cant_tell"], reviewed_at__isnull=False),
-                name="detection_review_has_verdict_and_time",
+                condition=Q(review_count=0, review_verdict="", reviewed_at__isnull=True)
+                | Q(
+                    review_count__gt=0,
+                    review_verdict__in=["", "real", "fake", "cant_tell"],
+                    reviewed_at__isnull=False,
+                ),
+                name="detection_review_has_count_and_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(sample_percent__gte=0.0, sample_percent__lte=100.0),
+                name="detection_sample_percent_in_range",
             ),
         ]
 
@@ -164,6 +177,9 @@ class Detection(models.Model):
             return bool(self.owner_id == request.user.pk)
         return self.owner_id is None and self.session_key != "" and self.session_key == visitor_key(request)
 
+    def reviews_so_far(self) -> "list[Review]":
+        return list(self.reviews.select_related("reviewer").order_by("ordinal"))
+
     @property
     def rule(self) -> DecisionRule:
         """The rule that was in force when the verdict was given."""
@@ -176,3 +192,47 @@ class Detection(models.Model):
     @property
     def is_uncertain(self) -> bool:
         return self.rule.is_uncertain(self.fake_probability)
+
+
+class Review(models.Model):
+    """What one person said of one detection, for good: the database refuses to change or delete it.
+
+    The machine's figures are copied, so that a review still counts when the detection is gone. Deleting a detection or
+    an account empties the link to it and nothing else.
+    """
+
+    detection = models.ForeignKey(Detection, on_delete=models.SET_NULL, null=True, blank=True, related_name="reviews")
+    detection_key = models.UUIDField(help_text="The detection's id, which stays when the detection goes.")
+    ordinal = models.PositiveIntegerField(help_text="1 for the first review of its detection, then 2 ...")
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="reviews"
+    )
+    reviewer_key = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="The reviewer's number, which stays when the account goes."
+    )
+    verdict = models.CharField(max_length=16, choices=ReviewVerdict)
+    note = models.TextField(blank=True, max_length=2000)
+    is_blind = models.BooleanField("blind", help_text="Decided before the machine's answer was shown.")
+    seconds_spent = models.PositiveIntegerField(null=True, blank=True, help_text="From opening the page to deciding.")
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    machine_verdict = models.CharField(max_length=16, choices=Detection.Verdict, blank=True)
+    fake_probability = models.FloatField(null=True, blank=True)
+    threshold = models.FloatField()
+    uncertain_above = models.FloatField()
+    model_version = models.CharField(max_length=100, blank=True, db_index=True)
+    is_sampled = models.BooleanField("in the random sample", help_text="The detection was drawn at random for review.")
+    sample_percent = models.FloatField(help_text="How many in a hundred were drawn when it was uploaded.")
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["detection_key", "ordinal"], name="review_takes_its_turn"),
+            models.CheckConstraint(
+                condition=Q(verdict__in=["real", "fake", "cant_tell"]), name="review_verdict_is_a_choice"
+            ),
+            models.CheckConstraint(condition=Q(ordinal__gte=1), name="review_ordinal_starts_at_one"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_verdict_display()} by {self.reviewer or 'a deleted account'}"

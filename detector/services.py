@@ -1,4 +1,4 @@
-"""The use cases of the application: nothing else writes a Detection."""
+"""The use cases of the application: nothing else writes a Detection or a Review."""
 
 import logging
 import unicodedata
@@ -9,12 +9,12 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
-from detector.exceptions import ModelUnavailable
+from detector.exceptions import ModelUnavailable, StaleReview
 from detector.images import DecodedImage, encode_jpeg
-from detector.models import Detection, picture_path, thumbnail_path
+from detector.models import Detection, Review, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
+from detector.reviews import Look, agreed_verdict, is_drawn
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,9 @@ def detection_create(
         byte_count=image.byte_count,
         threshold=rule.real_threshold,
         uncertain_above=rule.uncertain_above,
+        sample_percent=settings.REVIEW_SAMPLE_PERCENT,
     )
+    detection.is_sampled = is_drawn(detection.pk, settings.REVIEW_SAMPLE_PERCENT)
     _analyse(detection, image, rule)
     _store(detection, data, encode_jpeg(image.pixels, max_side=THUMBNAIL_SIDE))
     return detection
@@ -72,16 +74,50 @@ def detections_delete(*, detections: QuerySet[Detection]) -> None:
         detections.delete()
 
 
-def detection_review(*, detection: Detection, reviewer: User, verdict: str, note: str) -> Detection:
-    """The detection with the reviewer's verdict beside the machine's; an empty verdict withdraws the review."""
+def review_create(*, detection: Detection, reviewer: User, verdict: str, note: str, look: Look) -> Review:
+    """The new review, added to those of the detection; what they say together is noted on the detection.
+
+    Raises:
+        StaleReview: Somebody else reviewed it after the page was opened. Nothing is stored.
+    """
     with transaction.atomic():
         current = Detection.objects.select_for_update().get(pk=detection.pk)
-        current.review_verdict = verdict
-        current.review_note = note if verdict else ""
-        current.reviewed_by = reviewer if verdict else None
-        current.reviewed_at = timezone.now() if verdict else None
-        current.save(update_fields=["review_verdict", "review_note", "reviewed_by", "reviewed_at"])
-    return current
+        if current.review_count != look.seen_count:
+            raise StaleReview("Somebody else has reviewed this in the meantime.", seen_count=look.seen_count)
+        review = Review.objects.create(
+            detection=current,
+            detection_key=current.pk,
+            ordinal=current.review_count + 1,
+            reviewer=reviewer,
+            reviewer_key=reviewer.pk,
+            verdict=verdict,
+            note=note,
+            is_blind=look.is_blind,
+            seconds_spent=look.seconds_spent,
+            machine_verdict=current.verdict,
+            fake_probability=current.fake_probability,
+            threshold=current.threshold,
+            uncertain_above=current.uncertain_above,
+            model_version=current.model_version,
+            is_sampled=current.is_sampled,
+            sample_percent=current.sample_percent,
+        )
+        _settle(current, review)
+    return review
+
+
+def _settle(detection: Detection, newest: Review) -> None:
+    """Notes on the detection what its reviews say together; each reviewer's newest one counts."""
+    opinions: dict[object, str] = {}
+    for review in detection.reviews.order_by("ordinal"):
+        # Of an unknown reviewer (only from before there were Review rows) no two reviews are known to be one person's.
+        opinions[review.reviewer_key or f"review {review.pk}"] = review.verdict
+    detection.review_count = newest.ordinal
+    detection.reviewed_at = newest.created_at
+    detection.review_verdict = agreed_verdict(
+        detection.verdict, opinions.values(), reviewers_needed=settings.REVIEWERS_NEEDED
+    )
+    detection.save(update_fields=["review_count", "reviewed_at", "review_verdict"])
 
 
 def detections_claim(*, session_key: str, user: User) -> int:

@@ -142,7 +142,7 @@ def _detection_page(request: HttpRequest, detection: Detection) -> HttpResponse:
         "can_delete": detection.is_owned_by(request),
         "threshold": detection.threshold,
         "uncertain_above": detection.uncertain_above,
-        "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at}
+        "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at, "count": detection.review_count}
         if detection.review_verdict
         else None,
     }

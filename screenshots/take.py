@@ -169,10 +169,9 @@ def take_all(camera: Camera, photos: dict[str, Path]) -> None:
     camera.fill("#id_password", PASSWORD)
     camera.click("[type=submit]")
     camera.wait_for("/admin/detector/detection/")
-    camera.open(result.replace("/detections/", "/admin/detector/detection/") + "change/")
+    camera.open(result.replace("/detections/", "/admin/detector/detection/") + "review/")
     camera.click("label[for=show-heatmap]")
-    camera.fill("#id_review_note", "NASA's official portrait, compared with the original.")
-    camera.click("#id_review_verdict option[value=real], #id_review_verdict input[value=real]")
+    camera.fill("#id_note", "NASA's official portrait, compared with the original.")
     camera.driver.execute_script("window.scrollTo(0, 0)")
     camera.shoot("admin-review")
 

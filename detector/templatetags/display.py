@@ -99,6 +99,16 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def duration(seconds_count: int) -> str:
+    """Working time as "8 s", "2 min 5 s" or "1 h 12 min"."""
+    minutes, rest_s = divmod(seconds_count, 60)
+    hours, rest_minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {rest_minutes} min"
+    return f"{minutes} min {rest_s} s" if minutes else f"{rest_s} s"
+
+
+@register.filter
 def figure(value: object) -> str:
     """A measured figure with three decimals, or the words for one that is absent."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -1,12 +1,40 @@
+import importlib
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db.backends.postgresql.operations import DatabaseOperations as PostgresqlOperations
+from django.db.backends.sqlite3.operations import DatabaseOperations as SqliteOperations
 from pytest_django import Settings
 
 from detector import services
+from detector.models import Review
 from detector.tests.factories import FakePredictor
+
+protection = importlib.import_module("detector.migrations.0005_protect_reviews")
+FLUSHES: list[tuple[Any, list[str], list[str]]] = [
+    (
+        SqliteOperations,
+        protection.SQLITE_BACK,
+        protection.sqlite_triggers([field.column for field in Review._meta.local_fields]),
+    ),
+    (
+        PostgresqlOperations,
+        [f"ALTER TABLE {protection.TABLE} DISABLE TRIGGER USER"],
+        [f"ALTER TABLE {protection.TABLE} ENABLE TRIGGER USER"],
+    ),
+]
+
+
+def around(sql_flush: Callable[..., list[str]], pause: list[str], resume: list[str]) -> Callable[..., list[str]]:
+    def flush(*args: Any, **kwargs: Any) -> list[str]:
+        statements = sql_flush(*args, **kwargs)
+        return [*pause, *statements, *resume] if protection.TABLE in "".join(statements) else statements
+
+    return flush
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +48,15 @@ def media_root(tmp_path: Path, settings: Settings) -> Path:
 def quick_passwords(settings: Settings) -> None:
     """A real password hash is slow on purpose, which only costs time here."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def emptying_reviews_between_tests() -> Iterator[None]:
+    """A test that commits ends in a flush, which the append-only table would refuse: its triggers pause for that."""
+    with pytest.MonkeyPatch.context() as patch:
+        for operations, pause, resume in FLUSHES:
+            patch.setattr(operations, "sql_flush", around(operations.sql_flush, pause, resume))
+        yield
 
 
 @pytest.fixture

@@ -8,12 +8,15 @@ import numpy as np
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 from PIL import Image
 
+from detector import services
 from detector.faces import BoundingBox
 from detector.images import DecodedImage
-from detector.models import Detection
+from detector.models import Detection, Review
 from detector.predictor import DecisionRule, FacePrediction, Prediction
+from detector.reviews import Look
 
 MODEL_VERSION = "test-1"
 VISITOR_KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -102,6 +105,8 @@ def make_detection(*fake_probabilities: float, no_face: bool = False, failed: bo
     }
     if failed:
         values |= {"status": Detection.Status.FAILED, "verdict": "", "model_version": "", "timings_ms": {}}
+    if fields.get("review_verdict"):
+        values |= {"review_count": 1, "reviewed_at": timezone.now()}
     if fields.get("owner") is None:
         values["session_key"] = VISITOR_KEY
     detection = Detection(**values | fields)
@@ -109,3 +114,20 @@ def make_detection(*fake_probabilities: float, no_face: bool = False, failed: bo
     detection.thumbnail.save("", ContentFile(make_jpeg(256, 192)), save=False)
     detection.save(force_insert=True)
     return detection
+
+
+def make_review(
+    detection: Detection,
+    verdict: str = "real",
+    *,
+    reviewer: User | None = None,
+    note: str = "",
+    is_blind: bool = False,
+) -> Review:
+    """A review by somebody who has just opened the page; `detection` is brought up to date."""
+    reviewer = reviewer or make_user(f"reviewer-{Review.objects.count() + 1}", is_staff=True)
+    detection.refresh_from_db()
+    look = Look.begin(detection.pk, seen_count=detection.review_count, is_blind=is_blind)
+    review = services.review_create(detection=detection, reviewer=reviewer, verdict=verdict, note=note, look=look)
+    detection.refresh_from_db()
+    return review

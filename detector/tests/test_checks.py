@@ -44,6 +44,9 @@ def found() -> list[str]:
         ("MAX_FACES", 0, "detector.E005"),
         ("PREDICTOR_THREADS", 0, "detector.E005"),
         ("HISTORY_PAGE_SIZE", 0, "detector.E005"),
+        ("REVIEWERS_NEEDED", 0, "detector.E005"),
+        ("REVIEW_SAMPLE_PERCENT", -0.5, "detector.E007"),
+        ("REVIEW_SAMPLE_PERCENT", 100.5, "detector.E007"),
         ("TRUSTED_PROXY_COUNT", -1, "detector.E006"),
     ],
 )

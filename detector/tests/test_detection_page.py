@@ -6,10 +6,11 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
+from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from detector.models import Detection
-from detector.tests.factories import VISITOR_KEY, make_detection, make_user
+from detector.tests.factories import VISITOR_KEY, make_detection, make_review, make_user
 from detector.visitors import SESSION_FIELD
 
 pytestmark = pytest.mark.django_db
@@ -78,12 +79,31 @@ def test_the_name_of_a_file_is_not_markup(visitor: Client) -> None:
     assertNotContains(response, "<script>alert")
 
 
-def test_a_person_s_review_is_shown_beside_the_machine_s_verdict(visitor: Client) -> None:
-    detection = make_detection(review_verdict="real", reviewed_at="2026-11-01T12:00Z", review_note="Internal remark.")
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [("real", "The reviewer disagrees with the model"), ("fake", "The reviewer agrees"), ("cant_tell", "tell</span>")],
+)
+def test_a_person_s_review_is_shown_beside_the_machine_s_verdict(visitor: Client, verdict: str, sentence: str) -> None:
+    detection = make_detection(0.9)
+    make_review(detection, verdict, reviewer=make_user("grace"), note="Internal remark.")
     response = visitor.get(address(detection))
-    assert response.context["review"]["verdict"] == "real"
+    assert response.context["review"]["verdict"] == verdict
     assertContains(response, "Reviewed by a person")
-    assertNotContains(response, "Internal remark.")
+    assertContains(response, sentence)
+    assertContains(response, "verdict--fake")
+    for secret in ("Internal remark.", "grace"):
+        assertNotContains(response, secret)
+
+
+def test_a_review_that_settles_nothing_is_not_shown(visitor: Client, settings: Settings) -> None:
+    settings.REVIEWERS_NEEDED = 2
+    detection = make_detection(0.9)
+    make_review(detection, "real")
+    response = visitor.get(address(detection))
+    assert response.context["review"] is None
+    assertNotContains(response, "Reviewed by")
+    make_review(detection, "real")
+    assertContains(visitor.get(address(detection)), "Reviewed by people")
 
 
 def test_an_account_sees_its_own_from_anywhere() -> None:

@@ -109,3 +109,11 @@ def test_a_figure_that_is_absent_says_so(value: object, expected: object) -> Non
 @pytest.mark.parametrize(("bounds", "expected"), [(None, ""), ([], ""), ([0.9, 0.95], "0.900 to 0.950")])
 def test_an_interval_is_shown_when_there_is_one(bounds: list[float] | None, expected: object) -> None:
     assert display.interval(bounds) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds_count", "expected"),
+    [(0, "0 s"), (59, "59 s"), (125, "2 min 5 s"), (3600, "1 h 0 min"), (4325, "1 h 12 min")],
+)
+def test_duration_has_two_units_at_most(seconds_count: int, expected: object) -> None:
+    assert display.duration(seconds_count) == expected

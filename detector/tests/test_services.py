@@ -214,21 +214,6 @@ def test_a_session_s_detections_move_to_the_account() -> None:
     assert services.detections_claim(session_key="", user=ada) == 0
 
 
-@pytest.mark.django_db
-def test_a_review_stands_beside_the_machine_s_verdict() -> None:
-    reviewer = make_user("grace")
-    detection = services.detection_review(
-        detection=make_detection(0.9), reviewer=reviewer, verdict="real", note="Studio light."
-    )
-    assert (detection.verdict, detection.fake_probability) == ("fake", 0.9)
-    assert (detection.review_verdict, detection.review_note) == ("real", "Studio light.")
-    assert detection.reviewed_by == reviewer
-    assert detection.reviewed_at is not None
-    withdrawn = services.detection_review(detection=detection, reviewer=reviewer, verdict="", note="Studio light.")
-    assert (withdrawn.review_verdict, withdrawn.review_note) == ("", "")
-    assert (withdrawn.reviewed_by, withdrawn.reviewed_at) == (None, None)
-
-
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

@@ -6,12 +6,11 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
-from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from deepfake_site import urls as site
 from detector.tests.browser.conftest import Browser
-from detector.tests.factories import make_detection, make_jpeg, make_user
+from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
 
 pytestmark = pytest.mark.redis
 
@@ -20,7 +19,7 @@ NARROWEST = 320  # px, as WCAG 1.4.10 has it
 
 
 def reviewed() -> str:
-    return make_detection(0.9, review_verdict="cant_tell", reviewed_at=timezone.now()).get_absolute_url()
+    return make_detection(0.9, review_verdict="cant_tell").get_absolute_url()
 
 
 def full_history() -> str:
@@ -149,12 +148,14 @@ def test_the_forms_errors_are_accessible(browser: Browser, scheme: str) -> None:
 
 
 ADMIN_PAGES = ["/admin/", "/admin/detector/detection/", "/admin/detector/detection/{pk}/change/"]
+ADMIN_PAGES += ["/admin/detector/detection/{pk}/review/", "/admin/detector/review/"]
 
 
 @pytest.mark.parametrize("page", ADMIN_PAGES)
 def test_axe_finds_nothing_in_the_admin(browser: Browser, page: str) -> None:
     make_detection(failed=True)
     detection = make_detection(0.95, 0.5, 0.05)
+    make_review(detection, "real", note="An official portrait.")
     browser.log_in(make_user("vera", is_staff=True, is_superuser=True))
     for scheme in SCHEMES:
         browser.emulate(scheme)

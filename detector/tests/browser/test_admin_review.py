@@ -1,9 +1,9 @@
 import pytest
 from django.contrib.auth.models import User
 
-from detector.models import Detection
+from detector.models import Detection, Review
 from detector.tests.browser.conftest import Browser
-from detector.tests.factories import make_detection, make_user
+from detector.tests.factories import make_detection, make_review, make_user
 
 pytestmark = pytest.mark.redis
 
@@ -17,6 +17,10 @@ def admin_path(detection: Detection) -> str:
     return f"/admin/detector/detection/{detection.pk}/change/"
 
 
+def review_path(detection: Detection) -> str:
+    return f"/admin/detector/detection/{detection.pk}/review/"
+
+
 def test_a_reviewer_finds_a_detection_and_adds_a_verdict(browser: Browser, reviewer: User) -> None:
     detection = make_detection(0.9)
     browser.log_in(reviewer)
@@ -24,25 +28,27 @@ def test_a_reviewer_finds_a_detection_and_adds_a_verdict(browser: Browser, revie
     browser.wait(lambda: browser.script("return document.querySelector('#result_list img').naturalWidth") > 0)
     browser.find("#result_list tbody a").click()
     assert browser.is_at(admin_path(detection))
+    browser.find(".object-tools a[href$='/review/']").click()
+    assert browser.is_at(review_path(detection))
     assert browser.is_shown(".evidence__boxes")
     browser.find("label[for=show-heatmap]").click()
     assert browser.is_shown(".evidence__heatmap")
-    browser.find("#id_review_verdict option[value=real], #id_review_verdict input[value=real]").click()
-    browser.find("#id_review_note").send_keys("An official portrait.")
-    browser.find("[name=_save]").click()
-    assert browser.is_at("/admin/detector/detection/")
+    browser.find("#id_note").send_keys("An official portrait.")
+    browser.find("#review-form [value=real]").click()
+    assert browser.is_at(admin_path(detection))
+    assert browser.sees("An official portrait.")
+    review = Review.objects.get()
+    assert (review.verdict, review.reviewer, review.note) == ("real", reviewer, "An official portrait.")
     detection.refresh_from_db()
-    assert (detection.review_verdict, detection.reviewed_by) == ("real", reviewer)
     assert (detection.verdict, detection.fake_probability) == ("fake", 0.9)
 
 
 def test_the_uploader_sees_the_review_beside_the_model_s_verdict(browser: Browser, reviewer: User) -> None:
     detection = make_detection(0.9)
     browser.log_in(reviewer)
-    browser.open(admin_path(detection))
-    browser.find("#id_review_verdict option[value=real], #id_review_verdict input[value=real]").click()
-    browser.find("[name=_save]").click()
-    assert browser.is_at("/admin/detector/detection/")
+    browser.open(review_path(detection))
+    browser.find("#review-form [value=real]").click()
+    assert browser.is_at(admin_path(detection))
     browser.driver.delete_all_cookies()
     browser.become_visitor()
     browser.open(detection.get_absolute_url())
@@ -57,6 +63,19 @@ def test_what_the_machine_wrote_cannot_be_edited(browser: Browser, reviewer: Use
     detection = make_detection(0.9)
     browser.log_in(reviewer)
     browser.open(admin_path(detection))
-    fields = "#detection_form input:not([type=hidden], [type=submit], .switch__box), select, textarea"
-    names = {field.get_attribute("name") for field in browser.all(f"#detection_form :is({fields})")}
-    assert names == {"review_verdict", "review_note"}
+    fields = "input:not([type=hidden], [type=submit], .switch__box), select, textarea"
+    assert browser.all(f"#detection_form :is({fields})") == []
+
+
+def test_a_reviewer_who_was_overtaken_sees_by_what_and_decides_again(browser: Browser, reviewer: User) -> None:
+    detection = make_detection(0.9)
+    browser.log_in(reviewer)
+    browser.open(review_path(detection))
+    make_review(detection, "fake", reviewer=make_user("grace"), note="Two left ears.")
+    browser.find("#review-form [value=real]").click()
+    assert browser.sees("Your review was not saved")
+    assert browser.sees("Two left ears.", "[role=alert]")
+    assert browser.axe_findings() == []
+    browser.find("#review-form [value=real]").click()
+    assert browser.is_at(admin_path(detection))
+    assert [review.verdict for review in detection.reviews_so_far()] == ["fake", "real"]
