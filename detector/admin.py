@@ -14,6 +14,11 @@ from detector.models import Detection, DetectionQuerySet, Review
 from detector.presentation import faces_for_display
 
 
+def may_see_accounts(user: Any) -> bool:
+    """Whether somebody may know whose a detection is; reviewers may not."""
+    return bool(user.has_perm("auth.view_user"))
+
+
 class ModelVersionFilter(admin.AllValuesFieldListFilter):
     """Names the choice for detections that no model has judged: a link without words can't be read out."""
 
@@ -45,7 +50,6 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "shown_probability",
         "review_verdict",
         "review_count",
-        "shown_owner",
         "model_version",
         "created_at",
     ]
@@ -57,12 +61,11 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "review_verdict",
         ("model_version", ModelVersionFilter),
         "created_at",
-        ("owner", admin.RelatedOnlyFieldListFilter),
     ]
     list_select_related = ["owner"]
     list_per_page = 50
-    search_fields = ["original_name", "sha256", "owner__username", "owner__email"]
-    search_help_text = "File name, SHA-256, or the owner's user name or e-mail address"
+    search_fields = ["original_name", "sha256"]
+    search_help_text = "File name, SHA-256 or, if you may see accounts, the owner's user name or e-mail address"
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
     fieldsets = [
@@ -93,7 +96,6 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                     "width",
                     "height",
                     "byte_count",
-                    "shown_owner",
                     "created_at",
                 ]
             },
@@ -106,6 +108,21 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_add_permission(self, request: HttpRequest) -> bool:
         """A detection comes from an upload, never from a form full of figures."""
         return False
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*super().get_list_display(request), *(["shown_owner"] if may_see_accounts(request.user) else [])]
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        by_owner = ("owner", admin.RelatedOnlyFieldListFilter)
+        return [*super().get_list_filter(request), *([by_owner] if may_see_accounts(request.user) else [])]
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        by_owner = ["owner__username", "owner__email"] if may_see_accounts(request.user) else []
+        return [*super().get_search_fields(request), *by_owner]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Detection | None = None) -> list[Any]:
+        owner = [("Account", {"fields": ["shown_owner"]})] if may_see_accounts(request.user) else []
+        return [*super().get_fieldsets(request, obj), *owner]
 
     def has_change_permission(self, request: HttpRequest, obj: Detection | None = None) -> bool:
         return False

@@ -22,7 +22,8 @@ LIST = reverse("admin:detector_detection_changelist")
 def staff() -> Client:
     client = Client()
     user = make_user("grace", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(content_type__app_label="detector"))
+    own = Permission.objects.filter(content_type__app_label="detector")
+    user.user_permissions.set(own | Permission.objects.filter(codename="view_user"))
     client.force_login(user)
     return client
 

@@ -1,0 +1,137 @@
+"""Who may do what: anonymous, a user, a member of the group Reviewers, a superuser."""
+
+from http import HTTPStatus
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import reverse
+from pytest_django.asserts import assertContains, assertNotContains
+
+from detector.models import Detection, Review
+from detector.reviews import Look
+from detector.tests.factories import make_detection, make_review, make_user
+
+pytestmark = pytest.mark.django_db
+
+LIST = reverse("admin:detector_detection_changelist")
+OK, NOT_FOUND, FORBIDDEN, TO_LOG_IN = (
+    HTTPStatus.OK,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.FOUND,
+)
+
+
+@pytest.fixture
+def clients() -> dict[str, Client]:
+    reviewer = make_user("rita", is_staff=True)
+    reviewer.groups.add(Group.objects.get(name="Reviewers"))
+    users = {
+        "user": make_user("uma"),
+        "reviewer": reviewer,
+        "superuser": make_user("sam", is_staff=True, is_superuser=True),
+    }
+    clients = {"anonymous": Client(), **{role: Client() for role in users}}
+    for role, user in users.items():
+        clients[role].force_login(user)
+    return clients
+
+
+def test_the_group_may_exactly_look_and_review() -> None:
+    (group,) = Group.objects.filter(name="Reviewers")
+    names = {f"{app}.{name}" for app, name in group.permissions.values_list("content_type__app_label", "codename")}
+    assert names == {"detector.view_detection", "detector.view_review", "detector.add_review"}
+
+
+PAGES = {
+    # path: status for anonymous, user, reviewer, superuser
+    "/admin/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/detection/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/detection/add/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, FORBIDDEN),
+    "/admin/detector/detection/{pk}/change/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/detection/{pk}/review/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/detection/{pk}/delete/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, OK),
+    "/admin/detector/detection/{pk}/history/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/review/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/review/add/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, FORBIDDEN),
+    "/admin/detector/review/{review}/change/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/review/{review}/delete/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, FORBIDDEN),
+    "/admin/auth/user/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, OK),
+    "/admin/auth/user/{owner}/change/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, OK),
+    "/admin/auth/group/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, OK),
+    "/detections/{pk}/": (NOT_FOUND, NOT_FOUND, OK, OK),
+    "/detections/{pk}/image/": (NOT_FOUND, NOT_FOUND, OK, OK),
+}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_each_role_opens_what_it_may_and_nothing_else(clients: dict[str, Client], path: str) -> None:
+    owner = make_user("ada")
+    detection = make_detection(owner=owner)
+    review = make_review(detection, "fake")
+    address = path.format(pk=detection.pk, review=review.pk, owner=owner.pk)
+    assert [client.get(address).status_code for client in clients.values()] == list(PAGES[path])
+
+
+def test_only_reviewers_and_superusers_add_reviews(clients: dict[str, Client]) -> None:
+    statuses = {}
+    for role, client in clients.items():
+        detection = make_detection(owner=None)
+        look = Look.begin(detection.pk, seen_count=0, is_blind=False).sign()
+        client.post(f"/admin/detector/detection/{detection.pk}/review/", {"verdict": "real", "look": look})
+        detection.refresh_from_db()
+        statuses[role] = detection.review_count
+    assert statuses == {"anonymous": 0, "user": 0, "reviewer": 1, "superuser": 1}
+
+
+def test_only_superusers_delete_in_the_admin(clients: dict[str, Client]) -> None:
+    left = {}
+    for role, client in clients.items():
+        detection = make_detection()
+        client.post(f"/admin/detector/detection/{detection.pk}/delete/", {"post": "yes"})
+        action = {"action": "delete_selected", "_selected_action": [str(detection.pk)], "post": "yes"}
+        client.post(LIST, action)
+        left[role] = Detection.objects.filter(pk=detection.pk).exists()
+    assert left == {"anonymous": True, "user": True, "reviewer": True, "superuser": False}
+
+
+def test_a_reviewer_does_not_see_whose_an_upload_is(clients: dict[str, Client]) -> None:
+    detection = make_detection(owner=make_user("ada-lovelace", email="ada@example.org"))
+    pages = [
+        LIST,
+        f"/admin/detector/detection/{detection.pk}/change/",
+        f"/admin/detector/detection/{detection.pk}/review/",
+    ]
+    for page in (*pages, detection.get_absolute_url(), "/admin/"):
+        for name in ("ada-lovelace", "ada@example.org"):
+            assertNotContains(clients["reviewer"].get(page), name)
+    for page in pages[:2]:
+        assertContains(clients["superuser"].get(page), "ada-lovelace")
+
+
+@pytest.mark.parametrize("query", ["q=ada-lovelace", "q=example.org"])
+def test_a_reviewer_does_not_find_detections_by_their_owner(clients: dict[str, Client], query: str) -> None:
+    make_detection(owner=make_user("ada-lovelace", email="ada@example.org"))
+    found = [clients[role].get(f"{LIST}?{query}").context["cl"].result_count for role in ("reviewer", "superuser")]
+    assert found == [0, 1]
+
+
+@pytest.mark.parametrize("lookup", ["owner__username__startswith=a", "owner__email=ada@example.org", "o=8"])
+def test_neither_filters_nor_sorting_give_an_owner_away(clients: dict[str, Client], lookup: str) -> None:
+    make_detection(owner=make_user("ada", email="ada@example.org"))
+    response = clients["reviewer"].get(f"{LIST}?{lookup}")
+    assert response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.OK)
+    if response.status_code == HTTPStatus.OK:
+        assert "owner" not in str(response.context["cl"].queryset.query.order_by)
+        assertNotContains(response, "ada")
+
+
+def test_reviews_are_only_ever_added_by_their_reviewer(clients: dict[str, Client]) -> None:
+    detection, other = make_detection(), make_user("mallory")
+    look = Look.begin(detection.pk, seen_count=0, is_blind=False).sign()
+    forged = {"verdict": "real", "look": look, "reviewer": other.pk, "is_blind": "on", "seconds_spent": "1"}
+    clients["reviewer"].post(f"/admin/detector/detection/{detection.pk}/review/", forged)
+    review = Review.objects.get()
+    assert review.reviewer is not None
+    assert (review.reviewer.username, review.is_blind) == ("rita", False)
