@@ -20,19 +20,27 @@ Pixels = NDArray[np.uint8]
 _INNER = slice(0, 4)
 
 
-def training_input(picture: FacePicture, rng: Generator, *, size: int, donor: FacePicture | None = None) -> Pixels:
+def training_input(
+    picture: FacePicture,
+    rng: Generator,
+    *,
+    size: int,
+    donor: FacePicture | None = None,
+    augmentation: float = 1.0,
+) -> Pixels:
     """Returns one augmented network input, (size, size, 3) uint8 RGB.
 
     Args:
         picture: The picture to draw from.
         rng: Source of all randomness.
         size: Side of the result in px.
+        augmentation: Scales the probability of every change to the file's history, 0 to 1.
         donor: If given, the picture is real and a blended fake is made of it, from itself or from the donor's face.
     """
     pixels, crop, keypoints = _framed(picture, rng)
     if donor is not None and keypoints is not None:
         pixels = blend_fake(pixels, keypoints, rng, donor)
-    face = _file_history(np.ascontiguousarray(pixels), rng, size)
+    face = _file_history(np.ascontiguousarray(pixels), rng, augmentation)
     if rng.random() < 0.5:
         face = np.ascontiguousarray(face[:, ::-1])
     whole = BoundingBox(0, 0, face.shape[1], face.shape[0])
@@ -57,22 +65,22 @@ def _framed(picture: FacePicture, rng: Generator) -> tuple[Pixels, BoundingBox, 
     return pixels, crop, None if keypoints is None else keypoints - np.array([crop.x, crop.y], np.float32)
 
 
-def _file_history(pixels: Pixels, rng: Generator, size: int) -> Pixels:
+def _file_history(pixels: Pixels, rng: Generator, augmentation: float) -> Pixels:
     """Returns the picture after a random life: retouched, rescaled, compressed, at most MAX_SOURCE_SIDE px."""
     side = min(pixels.shape[0], MAX_SOURCE_SIDE)
-    if rng.random() < 0.6:
+    if rng.random() < 0.6 * augmentation:
         side = max(48, round(side * rng.uniform(0.45, 1.0)))
     if side != pixels.shape[0]:
         shrink = rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC], p=[0.6, 0.2, 0.2])
         pixels = _resized(pixels, side, int(shrink))
     for probability, transform in _RETOUCHES:
-        if rng.random() < probability:
+        if rng.random() < probability * augmentation:
             pixels = transform(pixels, rng)
-    if rng.random() < 0.25:
+    if rng.random() < 0.25 * augmentation:
         # A second scale, as a screenshot or a messenger leaves it.
         other = max(48, round(side * rng.uniform(0.7, 1.4)))
         pixels = _resized(pixels, other, cv2.INTER_LINEAR)
-    if rng.random() < 0.6:
+    if rng.random() < 0.6 * augmentation:
         pixels = _jpeg(pixels, int(rng.integers(35, 96)))
     return pixels
 

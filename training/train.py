@@ -32,14 +32,12 @@ from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
 class AugmentedBatches(keras.utils.PyDataset):
     """Balanced, augmented batches; every batch is a function of (seed, stage, epoch, index) alone."""
 
-    def __init__(
-        self, pictures: list[FacePicture], config: Config, *, stage_number: int, size: int, first_epoch: int = 0
-    ) -> None:
+    def __init__(self, pictures: list[FacePicture], config: Config, *, stage_number: int, first_epoch: int = 0) -> None:
         super().__init__(workers=2, max_queue_size=12)
         self._pictures = pictures
         self._config = config
         self._stage_number = stage_number
-        self._size = size
+        self._stage = config.stages[stage_number]
         self._epoch = first_epoch
         self._weights = sampling_weights([each.sample for each in pictures], source_power=config.source_power)
         self._donors = [each for each in pictures if each.sample.label == REAL and each.keypoints is not None]
@@ -60,7 +58,9 @@ class AugmentedBatches(keras.utils.PyDataset):
             donor = None
             if can_blend and rng.random() < self._config.pseudo_fake_share:
                 donor = self._donors[int(rng.integers(len(self._donors)))]
-            inputs.append(training_input(picture, rng, size=self._size, donor=donor))
+            inputs.append(
+                training_input(picture, rng, size=self._stage.size, donor=donor, augmentation=self._stage.augmentation)
+            )
             labels.append(float(FAKE if donor is not None else picture.sample.label))
         return np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
 
@@ -143,9 +143,7 @@ def _fit_stage(
     backup_dir = run_dir / f"stage_{number}"
     val_inputs = np.stack([evaluation_input(each, size=stage.size) for each in validation])
     val_labels = np.array([each.sample.label for each in validation], np.float32)[:, None]
-    batches = AugmentedBatches(
-        pictures, config, stage_number=number, size=stage.size, first_epoch=_finished_epochs(backup_dir)
-    )
+    batches = AugmentedBatches(pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir))
     model.fit(
         batches,
         epochs=stage.epochs,
