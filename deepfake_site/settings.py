@@ -213,6 +213,7 @@ FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
 UPLOAD_RATE = env.str("UPLOAD_RATE", default="5/m")
+APPEAL_RATE = env.str("APPEAL_RATE", default="10/d")
 RATELIMIT_USE_CACHE = "ratelimit"
 # How many proxies stand in front and append to X-Forwarded-For. With 0 the header is not believed at all.
 TRUSTED_PROXY_COUNT = env_number("TRUSTED_PROXY_COUNT", 0)

@@ -70,7 +70,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ordering = ["-created_at"]
     fieldsets = [
         (None, {"fields": ["picture"]}),
-        ("Review", {"fields": ["review_verdict", "reviews"]}),
+        ("Review", {"fields": ["review_verdict", "appealed_at", "appeal_text", "reviews"]}),
         (
             "Machine",
             {

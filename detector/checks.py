@@ -64,18 +64,20 @@ def check_thresholds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 
 @register("detector")
-def check_upload_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    try:
-        parse_rate(settings.UPLOAD_RATE)
-    except ValueError:
-        return [
-            Error(
-                f"UPLOAD_RATE is {settings.UPLOAD_RATE!r}.",
-                hint="Write a number of uploads, a slash and a period: 5/m, 100/h, 20/30s.",
-                id="detector.E004",
+def check_rates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    for name in ("UPLOAD_RATE", "APPEAL_RATE"):
+        try:
+            parse_rate(getattr(settings, name))
+        except ValueError:
+            errors.append(
+                Error(
+                    f"{name} is {getattr(settings, name)!r}.",
+                    hint="Write a number, a slash and a period: 5/m, 100/h, 20/30s.",
+                    id="detector.E004",
+                )
             )
-        ]
-    return []
+    return errors
 
 
 @register("detector")
@@ -123,7 +125,7 @@ def require_sound_setup() -> None:
     Raises:
         ImproperlyConfigured: With the sentences of every check that failed.
     """
-    checks = (check_model, check_thresholds, check_upload_rate, check_numbers)
+    checks = (check_model, check_thresholds, check_rates, check_numbers)
     problems = [problem for check in checks for problem in check(None)]
     if problems:
         raise ImproperlyConfigured("\n".join(f"{problem.id}: {problem.msg} {problem.hint}" for problem in problems))

@@ -35,3 +35,7 @@ class StaleReview(DetectorError):
     def __init__(self, message: str, *, seen_count: int) -> None:
         super().__init__(message)
         self.seen_count = seen_count
+
+
+class AppealRefused(DetectorError):
+    """There is nothing to object to, or somebody has objected already."""

@@ -49,6 +49,14 @@ class UploadForm(forms.Form):
         return next((str(error) for errors in self.errors.values() for error in errors), "")
 
 
+class AppealForm(forms.Form):
+    """Why the uploader thinks that a result is wrong, if they say so."""
+
+    sentence = forms.CharField(
+        required=False, max_length=500, error_messages={"max_length": "At most %(limit_value)d characters, please."}
+    )
+
+
 class ReviewForm(forms.Form):
     """One reviewer's verdict, with the page on which it was reached."""
 

@@ -119,6 +119,8 @@ class Detection(models.Model):
     sample_percent = models.FloatField(
         default=0.0, editable=False, help_text="How many in a hundred were drawn when it was uploaded."
     )
+    appealed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    appeal_text = models.CharField("the uploader's objection", max_length=500, blank=True, editable=False)
     # What the reviews together say, written by services.review_create(); the reviews themselves are Review's rows.
     review_verdict = models.CharField("reviewed as", max_length=16, choices=ReviewVerdict, blank=True, editable=False)
     review_count = models.PositiveIntegerField("reviews", default=0, editable=False)
@@ -163,6 +165,9 @@ class Detection(models.Model):
                 condition=Q(sample_percent__gte=0.0, sample_percent__lte=100.0),
                 name="detection_sample_percent_in_range",
             ),
+            models.CheckConstraint(
+                condition=Q(appeal_text="") | Q(appealed_at__isnull=False), name="detection_appeal_text_has_time"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -176,6 +181,22 @@ class Detection(models.Model):
         if request.user.is_authenticated:
             return bool(self.owner_id == request.user.pk)
         return self.owner_id is None and self.session_key != "" and self.session_key == visitor_key(request)
+
+    @property
+    def can_be_appealed(self) -> bool:
+        """Once, and only where the machine said something that can be wrong."""
+        return self.appealed_at is None and self.status != Detection.Status.FAILED
+
+    @property
+    def is_appeal_open(self) -> bool:
+        """Whether the uploader still waits for a review that settles it."""
+        if self.appealed_at is None:
+            return False
+        return self.review_verdict == "" or self.reviewed_at is None or self.reviewed_at < self.appealed_at
+
+    @property
+    def is_appeal_answered(self) -> bool:
+        return self.appealed_at is not None and not self.is_appeal_open
 
     def reviews_so_far(self) -> "list[Review]":
         return list(self.reviews.select_related("reviewer").order_by("ordinal"))

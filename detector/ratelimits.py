@@ -1,4 +1,4 @@
-"""How many uploads somebody may make, and who "somebody" is. One count for every way in and for all processes."""
+"""How many uploads and appeals somebody may make, and who "somebody" is. One count for all processes."""
 
 import ipaddress
 import re
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from detector.exceptions import DetectorError
 
 UPLOAD_GROUP = "detector.upload"
+APPEAL_GROUP = "detector.appeal"
 PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Whoever has one IPv6 address has 2**64 of them.
 IPV6_PREFIX = 64
@@ -75,7 +76,7 @@ def take_upload(request: HttpRequest) -> Allowance:
     Raises:
         LimiterUnavailable: Redis does not answer.
     """
-    return _usage(request, increment=True)
+    return _usage(request, UPLOAD_GROUP, upload_limit(), increment=True)
 
 
 def upload_allowance(request: HttpRequest) -> Allowance:
@@ -84,24 +85,33 @@ def upload_allowance(request: HttpRequest) -> Allowance:
     Raises:
         LimiterUnavailable: Redis does not answer.
     """
-    return _usage(request, increment=False)
+    return _usage(request, UPLOAD_GROUP, upload_limit(), increment=False)
 
 
-def _usage(request: HttpRequest, *, increment: bool) -> Allowance:
-    limit, period_s = upload_limit()
+def take_appeal(request: HttpRequest) -> Allowance:
+    """Counts one appeal; it may go on unless the allowance is exceeded.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    return _usage(request, APPEAL_GROUP, parse_rate(settings.APPEAL_RATE), increment=True)
+
+
+def _usage(request: HttpRequest, group: str, rate: tuple[int, int], *, increment: bool) -> Allowance:
+    limit, period_s = rate
     try:
-        usage = get_usage(request, group=UPLOAD_GROUP, key=upload_key, rate=(limit, period_s), increment=increment)
+        usage = get_usage(request, group=group, key=client_key, rate=rate, increment=increment)
     except (RedisError, OSError) as error:
-        raise LimiterUnavailable("Redis does not answer, so uploads cannot be counted.") from error
+        raise LimiterUnavailable("Redis does not answer, so nothing can be counted.") from error
     if usage["time_left"] < 0:
         # What django-ratelimit returns when the counter vanished between two commands.
-        raise LimiterUnavailable("The upload counter could not be read.")
+        raise LimiterUnavailable("The counter could not be read.")
     # The window's last second belongs to it: whoever waits only `time_left` seconds is refused once more.
     return Allowance(limit=limit, period_s=period_s, used=usage["count"], seconds_left=usage["time_left"] + 1)
 
 
-def upload_key(group: str, request: HttpRequest) -> str:
-    """Whom an upload is counted for: the account, else the client's address."""
+def client_key(group: str, request: HttpRequest) -> str:
+    """Whom an upload or appeal is counted for: the account, else the client's address."""
     if request.user.is_authenticated:
         return f"account:{request.user.pk}"
     return f"address:{client_network(request)}"

@@ -9,8 +9,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
-from detector.exceptions import ModelUnavailable, StaleReview
+from detector.exceptions import AppealRefused, ModelUnavailable, StaleReview
 from detector.images import DecodedImage, encode_jpeg
 from detector.models import Detection, Review, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
@@ -72,6 +73,22 @@ def detection_delete(*, detection: Detection) -> None:
 def detections_delete(*, detections: QuerySet[Detection]) -> None:
     with transaction.atomic():
         detections.delete()
+
+
+def appeal_create(*, detection: Detection, text: str) -> Detection:
+    """The detection with the uploader's objection, which a review will answer.
+
+    Raises:
+        AppealRefused: There is one already, or nothing to object to.
+    """
+    with transaction.atomic():
+        current = Detection.objects.select_for_update().get(pk=detection.pk)
+        if not current.can_be_appealed:
+            raise AppealRefused("You can object to a result once.")
+        current.appealed_at = timezone.now()
+        current.appeal_text = text
+        current.save(update_fields=["appealed_at", "appeal_text"])
+    return current
 
 
 def review_create(*, detection: Detection, reviewer: User, verdict: str, note: str, look: Look) -> Review:

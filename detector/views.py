@@ -17,17 +17,20 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from detector import media, model_cards, ratelimits, services
-from detector.forms import SignupForm, UploadForm
+from detector.exceptions import AppealRefused
+from detector.forms import AppealForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
 from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
 from detector.responses import picture_too_large, refuse, wants_json
+from detector.templatetags.display import duration
 from detector.visitors import ensure_visitor_key, keep_session
 
 FAILED_SENTENCE = "The picture was received, but analysing it failed. There is no verdict."
 UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
 UNAVAILABLE_RETRY_AFTER_S = 30
+APPEALS_PAUSED_SENTENCE = "Objections cannot be taken in right now. Please try again shortly."
 
 
 @never_cache
@@ -135,18 +138,63 @@ def _visible(request: HttpRequest, pk: UUID) -> Detection:
     return get_object_or_404(Detection.objects.visible_to(request), pk=pk)
 
 
-def _detection_page(request: HttpRequest, detection: Detection) -> HttpResponse:
+def _detection_page(
+    request: HttpRequest, detection: Detection, *, status: int = HTTPStatus.OK, appeal_error: str = ""
+) -> HttpResponse:
+    is_own = detection.is_owned_by(request)
     context = {
         "detection": detection,
         "faces": faces_for_display(detection),
-        "can_delete": detection.is_owned_by(request),
+        "can_delete": is_own,
+        "can_appeal": is_own and detection.can_be_appealed,
+        "appeal_error": appeal_error,
+        "appeal_text": request.POST.get("sentence", ""),
         "threshold": detection.threshold,
         "uncertain_above": detection.uncertain_above,
         "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at, "count": detection.review_count}
         if detection.review_verdict
         else None,
     }
-    return render(request, "detector/detection.html", context)
+    return render(request, "detector/detection.html", context, status=status)
+
+
+@cache_control(private=True, no_store=True)
+@require_POST
+def detection_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
+    detection = get_object_or_404(Detection.objects.owned_by(request), pk=pk)
+    if not detection.can_be_appealed:
+        return _already_appealed(request, detection)
+    form = AppealForm(request.POST)
+    if not form.is_valid():
+        return _detection_page(
+            request, detection, status=HTTPStatus.BAD_REQUEST, appeal_error=str(form.errors["sentence"][0])
+        )
+    try:
+        allowance = ratelimits.take_appeal(request)
+    except LimiterUnavailable:
+        return _detection_page(
+            request, detection, status=HTTPStatus.SERVICE_UNAVAILABLE, appeal_error=APPEALS_PAUSED_SENTENCE
+        )
+    if allowance.is_exceeded:
+        return _appeals_used_up(request, detection, allowance)
+    try:
+        services.appeal_create(detection=detection, text=form.cleaned_data["sentence"])
+    except AppealRefused:
+        return _already_appealed(request, detection)
+    messages.success(request, "Thank you. A person will look at this picture; the answer will appear on this page.")
+    return redirect(detection)
+
+
+def _already_appealed(request: HttpRequest, detection: Detection) -> HttpResponse:
+    messages.info(request, "You can object to a result once.")
+    return redirect(detection)
+
+
+def _appeals_used_up(request: HttpRequest, detection: Detection, allowance: ratelimits.Allowance) -> HttpResponse:
+    sentence = f"That was one objection too many. The next one is possible in {duration(allowance.seconds_left)}."
+    response = _detection_page(request, detection, status=HTTPStatus.TOO_MANY_REQUESTS, appeal_error=sentence)
+    response["Retry-After"] = str(allowance.seconds_left)
+    return response
 
 
 @require_safe

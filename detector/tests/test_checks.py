@@ -39,6 +39,7 @@ def found() -> list[str]:
         ("UPLOAD_RATE", "5/0m", "detector.E004"),
         ("UPLOAD_RATE", "5/m; 9/h", "detector.E004"),
         ("UPLOAD_RATE", "", "detector.E004"),
+        ("APPEAL_RATE", "often", "detector.E004"),
         ("MAX_UPLOAD_BYTES", 0, "detector.E005"),
         ("MAX_UPLOAD_PIXELS", -1, "detector.E005"),
         ("MAX_FACES", 0, "detector.E005"),

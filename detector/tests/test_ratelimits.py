@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from detector import ratelimits
 from detector.private_redis import PrivateRedis
-from detector.ratelimits import LimiterUnavailable, client_network, take_upload, upload_allowance, upload_key
+from detector.ratelimits import LimiterUnavailable, client_key, client_network, take_upload, upload_allowance
 
 
 def make_request(address: str = "192.0.2.1", forwarded: str | None = None, user: User | None = None) -> HttpRequest:
@@ -66,9 +66,9 @@ def test_a_client_is_known_by_what_cannot_be_forged(
 
 def test_an_account_is_counted_wherever_it_comes_from() -> None:
     ada = User(pk=7, username="ada")
-    assert upload_key("", make_request("192.0.2.1", user=ada)) == "account:7"
-    assert upload_key("", make_request("198.51.100.7", user=ada)) == "account:7"
-    assert upload_key("", make_request("192.0.2.1")) == "address:192.0.2.1"
+    assert client_key("", make_request("192.0.2.1", user=ada)) == "account:7"
+    assert client_key("", make_request("198.51.100.7", user=ada)) == "account:7"
+    assert client_key("", make_request("192.0.2.1")) == "address:192.0.2.1"
 
 
 @pytest.mark.parametrize(

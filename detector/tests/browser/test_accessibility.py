@@ -6,6 +6,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
+from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from deepfake_site import urls as site
@@ -47,6 +48,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "no face": lambda: make_detection(no_face=True).get_absolute_url(),
     "failed": lambda: make_detection(failed=True).get_absolute_url(),
     "reviewed": reviewed,
+    "objected to": lambda: make_detection(0.9, appealed_at=timezone.now(), appeal_text="It is me.").get_absolute_url(),
     "history": full_history,
     "empty history": lambda: "/history/",
     "nothing with that verdict": unmatched_filter,

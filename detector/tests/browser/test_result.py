@@ -123,3 +123,15 @@ def test_deleting_asks_first_and_needs_no_javascript(browser: Browser) -> None:
     assert browser.sees("deleted", ".messages")
     browser.open(detection.get_absolute_url())
     assert browser.text("h1") == "Nothing here"
+
+
+def test_the_uploader_objects_with_a_sentence(browser: Browser) -> None:
+    detection = make_detection(0.9)
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    browser.find(".confirm--appeal summary").click()
+    browser.find("#id_sentence").send_keys("It is me, at my sister's wedding.")
+    browser.find(".confirm--appeal button").click()
+    assert browser.sees("You object to this result")
+    assert browser.sees("It is me, at my sister's wedding.", ".review")
+    assert browser.all(".confirm--appeal") == []

@@ -1,0 +1,164 @@
+"""The uploader's "I think this is wrong"."""
+
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
+
+from detector import services
+from detector.exceptions import AppealRefused
+from detector.models import Detection
+from detector.tests.factories import VISITOR_KEY, make_detection, make_review, make_user
+from detector.visitors import SESSION_FIELD
+
+pytestmark = pytest.mark.django_db
+
+BUTTON = "I think this is wrong"
+
+
+@pytest.fixture
+def visitor(client: Client, limiter: Settings) -> Client:
+    """Somebody without an account, who uploaded what make_detection() makes."""
+    session = client.session
+    session[SESSION_FIELD] = VISITOR_KEY
+    session.save()
+    return client
+
+
+def appeal(client: Client, detection: Detection, sentence: str = "", **extra: Any) -> Any:
+    address = reverse("detector:detection-appeal", args=[detection.pk])
+    response = client.post(address, {"sentence": sentence}, **extra)
+    detection.refresh_from_db()
+    return response
+
+
+@pytest.mark.parametrize("kind", [{}, {"no_face": True}])
+@pytest.mark.parametrize("sentence", ["", "  It is me, at my sister's wedding. "])
+def test_an_uploader_objects_with_or_without_a_sentence(visitor: Client, kind: dict[str, bool], sentence: str) -> None:
+    detection = make_detection(**kind)
+    assertContains(visitor.get(detection.get_absolute_url()), BUTTON)
+    assertRedirects(appeal(visitor, detection, sentence), detection.get_absolute_url())
+    assert detection.appealed_at is not None
+    assert detection.appeal_text == sentence.strip()
+    response = visitor.get(detection.get_absolute_url())
+    assertContains(response, "You object to this result")
+    assertNotContains(response, BUTTON)
+
+
+def test_an_account_objects_too(limiter: Settings) -> None:
+    ada, client = make_user("ada"), Client()
+    client.force_login(ada)
+    detection = make_detection(owner=ada)
+    appeal(client, detection)
+    assert detection.appealed_at is not None
+
+
+def test_one_objects_once(visitor: Client) -> None:
+    detection = make_detection()
+    appeal(visitor, detection, "First.")
+    response = appeal(visitor, detection, "Second.")
+    assertRedirects(response, detection.get_absolute_url())
+    assert detection.appeal_text == "First."
+    with pytest.raises(AppealRefused):
+        services.appeal_create(detection=detection, text="Third.")
+
+
+def test_there_is_nothing_to_object_to_in_a_failure(visitor: Client) -> None:
+    detection = make_detection(failed=True)
+    assertNotContains(visitor.get(detection.get_absolute_url()), BUTTON)
+    appeal(visitor, detection)
+    assert detection.appealed_at is None
+
+
+def test_a_review_answers_it(visitor: Client) -> None:
+    detection = make_detection(0.9)
+    make_review(detection, "fake")
+    appeal(visitor, detection)
+    assert detection.is_appeal_open  # the review was there before
+    make_review(detection, "cant_tell")
+    assert detection.is_appeal_answered
+    assertContains(visitor.get(detection.get_absolute_url()), "This answers your objection.")
+
+
+def test_a_review_that_settles_nothing_is_no_answer(visitor: Client, settings: Settings) -> None:
+    settings.REVIEWERS_NEEDED = 2
+    detection = make_detection(0.9)
+    appeal(visitor, detection)
+    make_review(detection, "real")
+    assert detection.is_appeal_open
+    make_review(detection, "real")
+    assert detection.is_appeal_answered
+
+
+def test_the_sentence_is_short_and_not_markup(visitor: Client) -> None:
+    detection = make_detection()
+    response = appeal(visitor, detection, "x" * 501)
+    assertContains(response, "At most 500 characters", status_code=HTTPStatus.BAD_REQUEST)
+    assert detection.appealed_at is None
+    appeal(visitor, detection, "<script>alert(1)</script>")
+    assertNotContains(visitor.get(detection.get_absolute_url()), "<script>alert")
+
+
+def test_someone_else_s_result_cannot_be_objected_to(visitor: Client) -> None:
+    staff = Client()
+    staff.force_login(make_user("root", is_staff=True, is_superuser=True))
+    detection = make_detection(session_key="f" * 40)
+    for who in (Client(), visitor, staff):
+        assert appeal(who, detection).status_code == HTTPStatus.NOT_FOUND
+    assertNotContains(staff.get(detection.get_absolute_url()), BUTTON)
+    assert detection.appealed_at is None
+
+
+@pytest.mark.parametrize("method", ["get", "put", "delete"])
+def test_objecting_needs_post(visitor: Client, method: str) -> None:
+    address = reverse("detector:detection-appeal", args=[make_detection().pk])
+    assert getattr(visitor, method)(address).status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
+def test_objecting_needs_the_csrf_token(limiter: Settings) -> None:
+    ada, client = make_user("ada"), Client(enforce_csrf_checks=True)
+    client.force_login(ada)
+    assert appeal(client, make_detection(owner=ada)).status_code == HTTPStatus.FORBIDDEN
+
+
+def test_objections_are_limited_apart_from_uploads(visitor: Client, settings: Settings) -> None:
+    settings.APPEAL_RATE = "2/h"
+    settings.UPLOAD_RATE = "1/h"
+    statuses = []
+    for _ in range(3):
+        response = appeal(visitor, make_detection(), "Look again.")
+        statuses.append(response.status_code)
+    assert statuses == [HTTPStatus.FOUND, HTTPStatus.FOUND, HTTPStatus.TOO_MANY_REQUESTS]
+    assert 0 < int(response["Retry-After"]) <= 3600
+    assertContains(response, "one objection too many", status_code=HTTPStatus.TOO_MANY_REQUESTS)
+    assertContains(response, "Look again.", status_code=HTTPStatus.TOO_MANY_REQUESTS)
+    assert Detection.objects.exclude(appealed_at=None).count() == 2
+
+
+def test_without_redis_no_objection_is_taken_in(client: Client) -> None:
+    ada = make_user("ada")
+    client.force_login(ada)
+    detection = make_detection(owner=ada)
+    response = appeal(client, detection)
+    assertContains(response, "cannot be taken in right now", status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+    assert detection.appealed_at is None
+
+
+def test_the_reviewer_reads_the_objection(visitor: Client) -> None:
+    detection = make_detection()
+    appeal(visitor, detection, "It is me.")
+    staff = Client()
+    staff.force_login(make_user("root", is_staff=True, is_superuser=True))
+    for page in ("change", "review"):
+        assertContains(staff.get(reverse(f"admin:detector_detection_{page}", args=[detection.pk])), "It is me.")
+
+
+def test_the_database_refuses_a_sentence_without_an_objection() -> None:
+    detection = make_detection()
+    with pytest.raises(IntegrityError, match="appeal_text_has_time"), transaction.atomic():
+        Detection.objects.filter(pk=detection.pk).update(appeal_text="x")
