@@ -203,6 +203,7 @@ MAX_FACES = env_number("MAX_FACES", 20)
 MAX_UPLOAD_BYTES = env_number("MAX_UPLOAD_BYTES", 15 * 1024 * 1024)
 MAX_UPLOAD_PIXELS = env_number("MAX_UPLOAD_PIXELS", 50_000_000)
 REVIEWERS_NEEDED = env_number("REVIEWERS_NEEDED", 1)
+REVIEW_BLIND = env_flag("REVIEW_BLIND", False)
 REVIEW_SAMPLE_PERCENT = env_number("REVIEW_SAMPLE_PERCENT", 5.0, float)
 HISTORY_PAGE_SIZE = env_number("HISTORY_PAGE_SIZE", 20)
 # Everything in a request that is not a file: a form's fields, in bytes.

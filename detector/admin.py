@@ -1,22 +1,29 @@
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from detector import services, workplace
-from detector.models import Detection, DetectionQuerySet, Review
+from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review
 from detector.presentation import faces_for_display
 
 
 def may_see_accounts(user: Any) -> bool:
     """Whether somebody may know whose a detection is; reviewers may not."""
     return bool(user.has_perm("auth.view_user"))
+
+
+def thumbnail(detection: Detection, words: str) -> SafeString:
+    address = reverse("detector:detection-thumbnail", args=[detection.pk])
+    return format_html('<img class="list-thumbnail" src="{}" alt="{}" loading="lazy">', address, words)
 
 
 class ModelVersionFilter(admin.AllValuesFieldListFilter):
@@ -57,6 +64,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = [
         "verdict",
         "status",
+        "review_need",
         ReviewedFilter,
         "review_verdict",
         ("model_version", ModelVersionFilter),
@@ -131,6 +139,10 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         review = self.admin_site.admin_view(workplace.review)
         return [path("<uuid:pk>/review/", review, name="detector_detection_review"), *super().get_urls()]
 
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        workplace.remember_seen(request, object_id)
+        return super().change_view(request, object_id, *args, **kwargs)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         queryset = super().get_queryset(request)
         assert isinstance(queryset, DetectionQuerySet)
@@ -146,8 +158,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="picture")
     def list_thumbnail(self, detection: Detection) -> SafeString:
-        address = reverse("detector:detection-thumbnail", args=[detection.pk])
-        return format_html('<img class="list-thumbnail" src="{}" alt="{}" loading="lazy">', address, str(detection))
+        return thumbnail(detection, str(detection))
 
     @admin.display(description="verdict", ordering="verdict")
     def machine_verdict(self, detection: Detection) -> str:
@@ -176,6 +187,71 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="all reviews")
     def reviews(self, detection: Detection) -> SafeString:
         return render_to_string("admin/detector/_reviews.html", {"reviews": detection.reviews_so_far()})
+
+
+class QueueList(ChangeList):
+    """Leads to the page for deciding; and says nothing of a blind look's answer, which a row's own words would."""
+
+    def url_for_result(self, result: Any) -> str:
+        return workplace.address(result, in_queue=True)
+
+
+@admin.register(QueuedDetection)
+class QueueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What waits for the reviewer who looks, the most needed first."""
+
+    list_per_page = 50
+    show_full_result_count = False
+    sortable_by = ()
+    actions = None
+
+    class Media:
+        css = {"all": ["detector/admin.css"]}
+
+    def has_view_permission(self, request: HttpRequest, obj: Detection | None = None) -> bool:
+        return workplace.may_review(request.user)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return workplace.may_review(request.user)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Detection | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Detection | None = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
+        queryset = super().get_queryset(request)
+        assert isinstance(queryset, DetectionQuerySet)
+        return queryset.to_review(request.user).for_list()
+
+    def get_ordering(self, request: HttpRequest) -> list[Any]:
+        return ["review_need", "created_at", "pk"]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return QueueList
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        # Why somebody has to look says what the machine thinks.
+        return ["list_thumbnail", "name", *([] if settings.REVIEW_BLIND else ["review_need"]), "created_at"]
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        return [] if settings.REVIEW_BLIND else ["review_need"]
+
+    def get_urls(self) -> list[URLPattern]:
+        """The list alone: every other page of a detection is DetectionAdmin's."""
+        return [pattern for pattern in super().get_urls() if str(pattern.name).endswith("_changelist")]
+
+    @admin.display(description="picture")
+    def list_thumbnail(self, detection: Detection) -> SafeString:
+        return thumbnail(detection, f"Picture {detection.original_name}")
+
+    @admin.display(description="file")
+    def name(self, detection: Detection) -> str:
+        return detection.original_name or "unnamed"
 
 
 @admin.register(Review)

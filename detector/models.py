@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -30,6 +30,16 @@ class ReviewVerdict(models.TextChoices):
     CANT_TELL = "cant_tell", "Can't tell"
 
 
+class ReviewNeed(models.IntegerChoices):
+    """Why a person should look, the most urgent first."""
+
+    NONE = 0, "None"
+    UNCERTAIN = 1, "Uncertain"
+    APPEALED = 2, "Objected to"
+    SECOND_OPINION = 3, "Second opinion"
+    SAMPLE = 4, "Random sample"
+
+
 class DetectionQuerySet(models.QuerySet["Detection"]):
     def owned_by(self, request: HttpRequest) -> "DetectionQuerySet":
         """The visitor's own: those of the account when logged in, else those of the session."""
@@ -49,6 +59,33 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
 
     def newest_first(self) -> "DetectionQuerySet":
         return self.order_by("-created_at", "-pk")
+
+    def to_review(self, reviewer: "models.Model | AnonymousUser") -> "DetectionQuerySet":
+        """What waits for this reviewer, the most needed first and the oldest of those; not what they have answered."""
+        own = Review.objects.filter(detection=OuterRef("pk"), reviewer=reviewer.pk)
+        own = own.filter(Q(created_at__gte=OuterRef("appealed_at")) | Q(detection__appealed_at=None))
+        waiting = self.filter(~Exists(own), review_need__gt=ReviewNeed.NONE)
+        return waiting.order_by("review_need", "created_at", "pk")
+
+    def after(self, detection: "Detection") -> "DetectionQuerySet":
+        """Those of a queue that come later than that detection."""
+        return self.filter(review_need__gte=detection.review_need).filter(
+            Q(review_need__gt=detection.review_need)
+            | Q(created_at__gt=detection.created_at)
+            | Q(created_at=detection.created_at, pk__gt=detection.pk)
+        )
+
+    def before(self, detection: "Detection") -> "DetectionQuerySet":
+        """Those of a queue that come earlier than that detection, the nearest first."""
+        return (
+            self.filter(review_need__lte=detection.review_need)
+            .filter(
+                Q(review_need__lt=detection.review_need)
+                | Q(created_at__lt=detection.created_at)
+                | Q(created_at=detection.created_at, pk__lt=detection.pk)
+            )
+            .reverse()
+        )
 
     def for_list(self) -> "DetectionQuerySet":
         """Without what only a detection's own page shows: the faces' maps make up most of a row."""
@@ -121,6 +158,9 @@ class Detection(models.Model):
     )
     appealed_at = models.DateTimeField(null=True, blank=True, editable=False)
     appeal_text = models.CharField("the uploader's objection", max_length=500, blank=True, editable=False)
+    review_need = models.PositiveSmallIntegerField(
+        "needs review", choices=ReviewNeed, default=ReviewNeed.NONE, editable=False
+    )
     # What the reviews together say, written by services.review_create(); the reviews themselves are Review's rows.
     review_verdict = models.CharField("reviewed as", max_length=16, choices=ReviewVerdict, blank=True, editable=False)
     review_count = models.PositiveIntegerField("reviews", default=0, editable=False)
@@ -133,6 +173,11 @@ class Detection(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="detection_owner_newest"),
             models.Index(fields=["session_key", "-created_at"], name="detection_session_newest"),
+            models.Index(
+                fields=["review_need", "created_at", "id"],
+                condition=Q(review_need__gt=0),
+                name="detection_review_queue",
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -198,6 +243,20 @@ class Detection(models.Model):
     def is_appeal_answered(self) -> bool:
         return self.appealed_at is not None and not self.is_appeal_open
 
+    def need_now(self) -> ReviewNeed:
+        """Why a person should look at it as it stands; `review_need` keeps the answer for the queue."""
+        is_settled = self.review_verdict != "" and not self.is_appeal_open
+        if self.status == Detection.Status.FAILED or is_settled:
+            return ReviewNeed.NONE
+        if self.is_uncertain:
+            return ReviewNeed.UNCERTAIN
+        if self.is_appeal_open:
+            return ReviewNeed.APPEALED
+        if self.review_count:
+            return ReviewNeed.SECOND_OPINION
+        is_decided = self.status == Detection.Status.DONE
+        return ReviewNeed.SAMPLE if is_decided and self.is_sampled else ReviewNeed.NONE
+
     def reviews_so_far(self) -> "list[Review]":
         return list(self.reviews.select_related("reviewer").order_by("ordinal"))
 
@@ -213,6 +272,16 @@ class Detection(models.Model):
     @property
     def is_uncertain(self) -> bool:
         return self.rule.is_uncertain(self.fake_probability)
+
+
+class QueuedDetection(Detection):
+    """A detection as the admin's "To review" lists it."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = "detection to review"
+        verbose_name_plural = "to review"
 
 
 class Review(models.Model):

@@ -3,6 +3,15 @@
 from typing import Any
 
 from detector.models import Detection
+from detector.templatetags.display import percent
+
+
+def machine_words(detection: Detection) -> str:
+    """What the machine said, in a few words: "Fake, uncertain (54.0 % fake)", "No face found"."""
+    if detection.status != Detection.Status.DONE:
+        return detection.get_status_display()
+    doubt = ", uncertain" if detection.is_uncertain else ""
+    return f"{detection.get_verdict_display()}{doubt} ({percent(detection.fake_probability)} fake)"
 
 
 def faces_for_display(detection: Detection) -> list[dict[str, Any]]:

@@ -60,6 +60,7 @@ def detection_create(
     )
     detection.is_sampled = is_drawn(detection.pk, settings.REVIEW_SAMPLE_PERCENT)
     _analyse(detection, image, rule)
+    detection.review_need = detection.need_now()
     _store(detection, data, encode_jpeg(image.pixels, max_side=THUMBNAIL_SIDE))
     return detection
 
@@ -87,7 +88,8 @@ def appeal_create(*, detection: Detection, text: str) -> Detection:
             raise AppealRefused("You can object to a result once.")
         current.appealed_at = timezone.now()
         current.appeal_text = text
-        current.save(update_fields=["appealed_at", "appeal_text"])
+        current.review_need = current.need_now()
+        current.save(update_fields=["appealed_at", "appeal_text", "review_need"])
     return current
 
 
@@ -134,7 +136,8 @@ def _settle(detection: Detection, newest: Review) -> None:
     detection.review_verdict = agreed_verdict(
         detection.verdict, opinions.values(), reviewers_needed=settings.REVIEWERS_NEEDED
     )
-    detection.save(update_fields=["review_count", "reviewed_at", "review_verdict"])
+    detection.review_need = detection.need_now()
+    detection.save(update_fields=["review_count", "reviewed_at", "review_verdict", "review_need"])
 
 
 def detections_claim(*, session_key: str, user: User) -> int:

@@ -16,7 +16,7 @@ from django.views.decorators.csrf import requires_csrf_token
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from detector import media, model_cards, ratelimits, services
+from detector import media, model_cards, ratelimits, services, workplace
 from detector.exceptions import AppealRefused
 from detector.forms import AppealForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
@@ -131,7 +131,10 @@ def _upload_page(request: HttpRequest, form: UploadForm, status: int = HTTPStatu
 @cache_control(private=True, no_store=True)
 @require_safe
 def detection_show(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _detection_page(request, _visible(request, pk))
+    detection = _visible(request, pk)
+    if not detection.is_owned_by(request):
+        workplace.remember_seen(request, detection.pk)
+    return _detection_page(request, detection)
 
 
 def _visible(request: HttpRequest, pk: UUID) -> Detection:

@@ -1,26 +1,46 @@
-"""The page in the admin on which a reviewer decides, and what happens when they have."""
+"""The page in the admin on which a reviewer decides, its neighbours, and what a blind look withholds."""
 
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from detector import services
 from detector.exceptions import StaleReview
 from detector.forms import ReviewForm
-from detector.models import Detection, Review
-from detector.presentation import faces_for_display
+from detector.models import Detection, DetectionQuerySet, Review
+from detector.presentation import faces_for_display, machine_words
 from detector.reviews import Look
+
+SEEN_FIELD = "machine_answers_seen"
+MOST_SEEN = 500  # ids that a session remembers
+IN_QUEUE = "queue"
 
 
 def may_review(user: Any) -> bool:
     return bool(user.has_perms(["detector.view_detection", "detector.add_review"]))
+
+
+def address(detection: Detection, *, in_queue: bool) -> str:
+    page = reverse("admin:detector_detection_review", args=[detection.pk])
+    return f"{page}?{IN_QUEUE}=1" if in_queue else page
+
+
+def remember_seen(request: HttpRequest, key: object) -> None:
+    """Notes that this reviewer has seen the machine's answer, after which no look at it is blind."""
+    if not settings.REVIEW_BLIND:
+        return
+    seen = [known for known in request.session.get(SEEN_FIELD, []) if known != str(key)]
+    request.session[SEEN_FIELD] = [*seen, str(key)][-MOST_SEEN:]
 
 
 @never_cache
@@ -33,6 +53,7 @@ def review(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not form.is_valid():
         return _page(request, detection, form, status=HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK)
     assert request.user.is_authenticated  # the admin lets nobody else in
+    following = _neighbours(request, detection)["next_page"]
     try:
         written = services.review_create(
             detection=detection,
@@ -44,26 +65,71 @@ def review(request: HttpRequest, pk: UUID) -> HttpResponse:
     except StaleReview as error:
         detection.refresh_from_db()
         return _page(request, detection, form, status=HTTPStatus.CONFLICT, stale_since=error.seen_count)
-    messages.success(request, f"Your review was added: {written.get_verdict_display()}.")
-    return redirect("admin:detector_detection_change", detection.pk)
+    messages.success(request, _what_was_said(written, detection))
+    if IN_QUEUE not in request.GET:
+        return redirect("admin:detector_detection_change", detection.pk)
+    return redirect(following or _queue_start(request))
+
+
+def _what_was_said(written: Review, detection: Detection) -> str:
+    return format_html(
+        'Added for {}: {}. The machine says {}. <a href="{}">Look again</a>',
+        detection.original_name or "the unnamed picture",
+        written.get_verdict_display(),
+        machine_words(detection),
+        address(detection, in_queue=False),
+    )
+
+
+def _queue(request: HttpRequest) -> DetectionQuerySet:
+    assert request.user.is_authenticated
+    return Detection.objects.to_review(request.user)
+
+
+def _queue_start(request: HttpRequest) -> str:
+    """What is left in the queue after its end was reached, else the empty list."""
+    first = _queue(request).only("pk").first()
+    return address(first, in_queue=True) if first else reverse("admin:detector_queueddetection_changelist")
+
+
+def _neighbours(request: HttpRequest, detection: Detection) -> dict[str, str]:
+    if IN_QUEUE not in request.GET:
+        return {"next_page": "", "previous_page": ""}
+    queue = _queue(request).only("pk")
+    found = {"next_page": queue.after(detection).first(), "previous_page": queue.before(detection).first()}
+    return {name: address(each, in_queue=True) if each else "" for name, each in found.items()}
+
+
+def _is_blind(request: HttpRequest, detection: Detection) -> bool:
+    """Whether the first look of a reviewer who knows nothing yet is to stay unprejudiced."""
+    if not settings.REVIEW_BLIND or str(detection.pk) in request.session.get(SEEN_FIELD, []):
+        return False
+    return not detection.reviews.filter(reviewer=request.user.pk).exists()
 
 
 def _page(
     request: HttpRequest, detection: Detection, form: ReviewForm, *, status: int, stale_since: int | None = None
 ) -> HttpResponse:
-    reviews = detection.reviews_so_far()
+    # A refusal has to say what others said, so what is decided after it is no blind look any more.
+    is_blind = stale_since is None and _is_blind(request, detection)
+    if not is_blind:
+        remember_seen(request, detection.pk)
+    reviews = [] if is_blind else detection.reviews_so_far()
     # Always of this moment: whoever sends the form again has seen what the page shows now.
-    look = Look.begin(detection.pk, seen_count=detection.review_count, is_blind=False)
+    look = Look.begin(detection.pk, seen_count=detection.review_count, is_blind=is_blind)
     context = {
         **admin.site.each_context(request),
         "title": "Review a detection",
         "opts": Detection._meta,
         "detection": detection,
-        "faces": faces_for_display(detection),
+        "faces": [] if is_blind else faces_for_display(detection),
         "form": form,
         "look": look.sign(),
+        "is_blind": is_blind,
+        "in_queue": IN_QUEUE in request.GET,
         "reviews": reviews,
         "newer_reviews": _newer(reviews, stale_since),
+        **_neighbours(request, detection),
     }
     return render(request, "admin/detector/detection/review.html", context, status=status)
 

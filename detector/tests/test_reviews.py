@@ -13,7 +13,7 @@ from pytest_django import Settings
 from detector import services
 from detector.exceptions import StaleReview
 from detector.images import decode_image
-from detector.models import Detection, Review
+from detector.models import Detection, Review, ReviewNeed
 from detector.reviews import Look, UnreadableLook, agreed_verdict, is_drawn
 from detector.tests.factories import VISITOR_KEY, FakePredictor, make_detection, make_jpeg, make_review, make_user
 
@@ -63,11 +63,12 @@ def test_a_review_keeps_who_what_how_and_the_machine_s_figures() -> None:
 
 @pytest.mark.django_db
 def test_reviewing_leaves_what_the_machine_wrote_alone() -> None:
-    detection = make_detection(0.9)
+    detection = make_detection(0.5)
     before: dict[str, Any] = dict(Detection.objects.values().get())
     make_review(detection, "real")
     after: dict[str, Any] = dict(Detection.objects.values().get())
-    assert {name for name in before if before[name] != after[name]} == {"review_verdict", "review_count", "reviewed_at"}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"review_verdict", "review_count", "reviewed_at", "review_need"}
 
 
 @pytest.mark.django_db
@@ -229,12 +230,16 @@ def test_reviews_from_before_there_were_any_are_moved_there_and_back() -> None:
         written = {"review_verdict": "real", "review_note": "Studio light.", "reviewed_at": "2026-11-01T12:00Z"}
         reviewed = old.objects.create(**common, **judged, **written)
         old.objects.create(**common, **judged)
+        old.objects.create(**common, **judged | {"fake_probability": 0.5})
         current = migrate_to("0005_protect_reviews")
         review = current.get_model("detector", "Review").objects.get()
         assert (review.detection_id, review.ordinal, review.verdict) == (reviewed.pk, 1, "real")
         assert (review.note, review.reviewer_key, review.seconds_spent) == ("Studio light.", None, None)
+        queued = migrate_to("0009_fill_review_queue").get_model("detector", "Detection").objects
+        needs = sorted(queued.values_list("fake_probability", "review_need"))
+        assert needs == [(0.5, ReviewNeed.UNCERTAIN), (0.9, ReviewNeed.NONE), (0.9, ReviewNeed.NONE)]
         counts = current.get_model("detector", "Detection").objects.values_list("review_count", "review_verdict")
-        assert sorted(counts) == [(0, ""), (1, "real")]
+        assert sorted(counts) == [(0, ""), (0, ""), (1, "real")]
         back = migrate_to("0001_create_detection").get_model("detector", "Detection")
         restored = back.objects.exclude(review_verdict="").get()
         assert (restored.pk, restored.review_note) == (reviewed.pk, "Studio light.")

@@ -53,6 +53,7 @@ PAGES = {
     "/admin/detector/detection/{pk}/review/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
     "/admin/detector/detection/{pk}/delete/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, OK),
     "/admin/detector/detection/{pk}/history/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/queueddetection/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
     "/admin/detector/review/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
     "/admin/detector/review/add/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, FORBIDDEN),
     "/admin/detector/review/{review}/change/": (TO_LOG_IN, TO_LOG_IN, OK, OK),

@@ -1,14 +1,21 @@
 """The page in the admin on which a reviewer decides."""
 
+import re
+from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
+from detector import services
 from detector.models import Detection, Review
 from detector.reviews import Look
 from detector.tests.factories import make_detection, make_review, make_user
@@ -18,6 +25,15 @@ pytestmark = pytest.mark.django_db
 
 def page(detection: Detection) -> str:
     return reverse("admin:detector_detection_review", args=[detection.pk])
+
+
+def queued(detection: Detection) -> str:
+    return f"{page(detection)}?queue=1"
+
+
+def decide(client: Client, address: str, verdict: str = "real", note: str = "") -> Any:
+    look = client.get(address).context["look"]
+    return client.post(address, {"verdict": verdict, "note": note, "look": look})
 
 
 def staff_with(*permissions: str, username: str = "grace") -> Client:
@@ -127,3 +143,151 @@ def test_reviewing_needs_the_csrf_token() -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(make_user("root", is_staff=True, is_superuser=True))
     assert client.post(page(make_detection()), {"verdict": "real"}).status_code == HTTPStatus.FORBIDDEN
+
+
+QUEUE = reverse("admin:detector_queueddetection_changelist")
+
+
+def listed(client: Client) -> list[str]:
+    return [detection.original_name for detection in client.get(QUEUE).context["cl"].result_list]
+
+
+def test_the_queue_begins_with_what_needs_a_person_most(reviewer: Client) -> None:
+    make_detection(0.9, original_name="decided")
+    make_detection(0.9, original_name="sample", is_sampled=True)
+    make_detection(failed=True, original_name="failed", is_sampled=True)
+    make_detection(no_face=True, original_name="no face", is_sampled=True)
+    make_detection(0.9, original_name="appealed", appealed_at=timezone.now())
+    make_detection(0.5, original_name="uncertain, newer")
+    make_detection(0.5, original_name="uncertain, older", created_at=timezone.now() - timedelta(days=1))
+    assert listed(reviewer) == ["uncertain, older", "uncertain, newer", "appealed", "sample"]
+
+
+def test_what_is_settled_leaves_the_queue_and_what_is_not_waits_for_another(
+    reviewer: Client, settings: Settings
+) -> None:
+    settings.REVIEWERS_NEEDED = 2
+    confirmed, overruled = make_detection(0.5, original_name="a"), make_detection(0.9, original_name="b")
+    decide(reviewer, queued(confirmed), "fake")
+    decide(reviewer, page(overruled), "real")
+    assert listed(reviewer) == []
+    second = staff_with("view_detection", "add_review", username="vera")
+    assert listed(second) == ["b"]
+    decide(second, queued(overruled), "real")
+    assert listed(second) == []
+    overruled.refresh_from_db()
+    assert overruled.review_verdict == "real"
+
+
+def test_an_objection_brings_a_reviewed_detection_back_to_its_reviewer(reviewer: Client) -> None:
+    detection = make_detection(0.9, original_name="a")
+    decide(reviewer, page(detection), "fake")
+    assert listed(reviewer) == []
+    services.appeal_create(detection=detection, text="It is me.")
+    assert listed(reviewer) == ["a"]
+    decide(reviewer, queued(detection), "real")
+    assert listed(reviewer) == []
+
+
+def test_deciding_leads_through_the_queue_to_its_end(reviewer: Client) -> None:
+    detections = [make_detection(0.5, original_name=str(number)) for number in range(3)]
+    address, order = queued(detections[1]), []
+    while address != QUEUE:
+        order.append(reviewer.get(address).context["detection"].original_name)
+        address = decide(reviewer, address)["Location"]
+    # After the last one it goes on with what was left out before.
+    assert order == ["1", "2", "0"]
+    assertContains(reviewer.get(QUEUE), "Nothing waits for you.")
+
+
+def test_next_and_previous_follow_the_queue(reviewer: Client) -> None:
+    same_moment = timezone.now()
+    detections = [make_detection(0.5, created_at=same_moment) for _ in range(3)]
+    first, second, third = sorted(detections, key=lambda detection: detection.pk)
+    links = [
+        (response.context["previous_page"], response.context["next_page"])
+        for response in map(reviewer.get, map(queued, (first, second, third)))
+    ]
+    assert links == [("", queued(second)), (queued(first), queued(third)), (queued(second), "")]
+
+
+def test_what_was_decided_and_what_the_machine_says_is_told_afterwards(reviewer: Client) -> None:
+    detection, following = make_detection(0.5, original_name="<b>.jpg"), make_detection(0.6)
+    response = decide(reviewer, queued(detection))
+    assertRedirects(response, queued(following), fetch_redirect_response=False)
+    response = reviewer.get(response["Location"])
+    assertContains(response, "Added for &lt;b&gt;.jpg: Real. The machine says Fake, uncertain (50.0")
+
+
+SECRETS = ["Fake", "90.0", "objects", "It is me.", "heatmap/", "evidence__boxes", "vera", "Second opinion", "Objected"]
+HARMLESS = ["Fake</button>", "<kbd>F</kbd> Fake"]
+
+
+def test_a_blind_look_shows_neither_the_machine_s_answer_nor_anybody_s(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.9, appealed_at=timezone.now(), appeal_text="It is me.")
+    make_review(detection, "fake", reviewer=make_user("vera"), note="Two left ears.")
+    services.appeal_create(detection=make_detection(0.8), text="")
+    for address in (QUEUE, queued(detection)):
+        content = re.sub(r"\s+", " ", reviewer.get(address).content.decode())
+        for words in HARMLESS:
+            content = content.replace(words, "")
+        assert [secret for secret in SECRETS if secret in content] == []
+    decide(reviewer, queued(detection))
+    assert Review.objects.latest("pk").is_blind
+    for secret in ("It is me.", "Two left ears.", "90.0"):
+        assertContains(reviewer.get(page(detection)), secret)
+    decide(reviewer, page(detection))
+    assert not Review.objects.latest("pk").is_blind
+
+
+@pytest.mark.parametrize("way", ["admin's page", "result page"])
+def test_no_look_is_blind_after_the_answer_was_seen(reviewer: Client, settings: Settings, way: str) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    admin_page = reverse("admin:detector_detection_change", args=[detection.pk])
+    reviewer.get(admin_page if way == "admin's page" else detection.get_absolute_url())
+    decide(reviewer, queued(detection))
+    assert not Review.objects.get().is_blind
+
+
+def test_a_refused_blind_review_is_sent_again_with_open_eyes(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    look = reviewer.get(queued(detection)).context["look"]
+    make_review(detection, "cant_tell", reviewer=make_user("vera"))
+    response = reviewer.post(queued(detection), {"verdict": "real", "note": "", "look": look})
+    reviewer.post(queued(detection), {"verdict": "real", "note": "", "look": response.context["look"]})
+    assert [review.is_blind for review in detection.reviews_so_far()] == [False, False]
+
+
+def test_a_longer_queue_takes_no_more_queries(
+    reviewer: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    detections = [make_detection(0.5) for _ in range(6)]
+    with django_assert_max_num_queries(8):
+        reviewer.get(QUEUE)
+    with django_assert_max_num_queries(10):
+        reviewer.get(queued(detections[3]))
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL plans by statistics, which a small table lacks")
+def test_the_queue_is_read_from_its_index() -> None:
+    queue = Detection.objects.to_review(make_user())
+    plan = queue.explain()
+    assert "detection_review_queue" in plan
+    assert "TEMP B-TREE FOR ORDER BY" not in plan
+
+
+@pytest.mark.parametrize("permissions", [[], ["view_detection"], ["add_review"]])
+def test_the_queue_is_for_those_who_may_review(permissions: list[str]) -> None:
+    client = staff_with(*permissions)
+    assert client.get(QUEUE).status_code == HTTPStatus.FORBIDDEN
+    assertNotContains(client.get(reverse("admin:index")), "To review")
+
+
+def test_the_queue_leads_to_no_other_page(reviewer: Client) -> None:
+    detection = make_detection(0.5)
+    assertContains(reviewer.get(reverse("admin:index")), QUEUE)
+    for name in ("change", "delete", "history"):
+        assert reviewer.get(f"{QUEUE}{detection.pk}/{name}/").status_code == HTTPStatus.NOT_FOUND

@@ -150,12 +150,13 @@ def test_the_forms_errors_are_accessible(browser: Browser, scheme: str) -> None:
 
 
 ADMIN_PAGES = ["/admin/", "/admin/detector/detection/", "/admin/detector/detection/{pk}/change/"]
-ADMIN_PAGES += ["/admin/detector/detection/{pk}/review/", "/admin/detector/review/"]
+ADMIN_PAGES += ["/admin/detector/detection/{pk}/review/", "/admin/detector/review/", "/admin/detector/queueddetection/"]
 
 
 @pytest.mark.parametrize("page", ADMIN_PAGES)
 def test_axe_finds_nothing_in_the_admin(browser: Browser, page: str) -> None:
     make_detection(failed=True)
+    make_detection(0.5)
     detection = make_detection(0.95, 0.5, 0.05)
     make_review(detection, "real", note="An official portrait.")
     browser.log_in(make_user("vera", is_staff=True, is_superuser=True))

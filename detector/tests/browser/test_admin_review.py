@@ -1,5 +1,7 @@
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
+from pytest_django import Settings
 
 from detector.models import Detection, Review
 from detector.tests.browser.conftest import Browser
@@ -79,3 +81,97 @@ def test_a_reviewer_who_was_overtaken_sees_by_what_and_decides_again(browser: Br
     browser.find("#review-form [value=real]").click()
     assert browser.is_at(admin_path(detection))
     assert [review.verdict for review in detection.reviews_so_far()] == ["fake", "real"]
+
+
+QUEUE = "/admin/detector/queueddetection/"
+
+
+def press(browser: Browser, key: str) -> None:
+    """Hits a key and waits for the page that it leads to."""
+    before = browser.script("return performance.timeOrigin")
+    browser.driver.switch_to.active_element.send_keys(key)
+    browser.wait(lambda: browser.script("return performance.timeOrigin") != before, f"{key} leads nowhere")
+
+
+def test_ten_items_are_decided_by_keyboard_alone(browser: Browser, reviewer: User) -> None:
+    detections = [make_detection(0.5, original_name=f"{number}.jpg") for number in range(10)]
+    browser.log_in(reviewer)
+    browser.open(QUEUE)
+    browser.find(".object-tools a").click()
+    browser.find("#keys:not([hidden])")
+    for key in "rfcrfcrfcr":
+        press(browser, key)
+    assert browser.is_at(QUEUE)
+    assert browser.sees("Nothing waits for you.")
+    verdicts = [detection.reviews_so_far()[0].verdict for detection in detections]
+    assert verdicts == ["real", "fake", "cant_tell"] * 3 + ["real"]
+
+
+def test_next_and_previous_skip_without_deciding(browser: Browser, reviewer: User) -> None:
+    first, second = make_detection(0.5, original_name="1.jpg"), make_detection(0.5, original_name="2.jpg")
+    browser.log_in(reviewer)
+    browser.open(f"{review_path(first)}?queue=1")
+    press(browser, "n")
+    assert browser.is_at(f"{review_path(second)}?queue=1")
+    press(browser, "p")
+    assert browser.is_at(f"{review_path(first)}?queue=1")
+    assert not Review.objects.exists()
+
+
+def test_keys_are_letters_in_the_note_and_can_be_switched_off(browser: Browser, reviewer: User) -> None:
+    detection = make_detection(0.5)
+    browser.log_in(reviewer)
+    browser.open(review_path(detection))
+    browser.find("#id_note").send_keys("frc np")
+    assert browser.find("#id_note").get_attribute("value") == "frc np"
+    browser.find("#keys-on").click()
+    browser.driver.switch_to.active_element.send_keys("r")
+    browser.open(review_path(detection))
+    assert not browser.find("#keys-on").is_selected()
+    assert not Review.objects.exists()
+    browser.find("#keys-on").click()
+    press(browser, "r")
+    assert Review.objects.get().verdict == "real"
+
+
+def test_a_blind_look_is_followed_by_the_machine_s_answer(browser: Browser, reviewer: User, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    browser.log_in(reviewer)
+    for scheme in ("dark", "light"):
+        browser.emulate(scheme)
+        browser.open(f"{review_path(detection)}?queue=1")
+        assert browser.sees("A blind look")
+        assert browser.axe_findings() == []
+    assert browser.all(".evidence__boxes") == []
+    press(browser, "r")
+    assert browser.sees("The machine says Fake, uncertain", ".messagelist")
+    assert Review.objects.get().is_blind
+
+
+def test_without_javascript_buttons_do_the_same(browser: Browser, reviewer: User) -> None:
+    first, second = make_detection(0.5), make_detection(0.5)
+    browser.log_in(reviewer)
+    browser.allow_scripts(False)
+    browser.open(f"{review_path(first)}?queue=1")
+    browser.find("#review-form [value=fake]").click()
+    assert browser.is_at(f"{review_path(second)}?queue=1")
+    assert Review.objects.get().verdict == "fake"
+
+
+def test_two_people_overrule_the_machine(browser: Browser, reviewer: User, settings: Settings) -> None:
+    settings.REVIEWERS_NEEDED = 2
+    detection = make_detection(0.9, appealed_at=timezone.now(), appeal_text="It is me.")
+    for user in (reviewer, make_user("grace", is_staff=True, is_superuser=True)):
+        browser.driver.delete_all_cookies()
+        browser.log_in(user)
+        browser.open(QUEUE)
+        browser.find(".object-tools a").click()
+        assert browser.sees("It is me.")
+        browser.find("#review-form [value=real]").click()
+        assert browser.is_at(QUEUE)
+    browser.driver.delete_all_cookies()
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    assert "Reviewed by people: Real" in " ".join(browser.text(".review").split())
+    assert browser.sees("This answers your objection.")
