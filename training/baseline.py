@@ -20,6 +20,7 @@ from detector.predictor import DecisionRule
 from training.augment import evaluation_input
 from training.card import write_card
 from training.data import FacePicture, limited, load_pictures, read_manifest
+from training.evaluate import rounded
 from training.export import write_atomically
 from training.metrics import table_row
 from training.model import build_backbone, load_backbone_weights
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = frozen_head(FACES_DIR, limit_per_source=options.limit_per_source)
     path = options.model_dir / "metrics.json"
     metrics = json.loads(path.read_text())
-    metrics["baseline"] = {"frozen_head": rows, "command": "python -m training.baseline"}
+    metrics["baseline"] = {"frozen_head": rounded(rows), "command": "python -m training.baseline"}
     write_atomically(path, (json.dumps(metrics, indent=1) + "\n").encode())
     write_card(options.model_dir)
     for split, row in rows.items():

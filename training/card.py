@@ -30,6 +30,7 @@ def write_card(model_dir: Path) -> None:
         test_sources=_rows(tables["test"]["by_source"]),
         unseen_sources=_rows(tables["test_unseen"]["by_source"]),
         kinds=_kinds(tables),
+        leave_one_out=_leave_one_out(metrics.get("leave_one_out", {})),
         deliveries=_deliveries(metrics.get("delivery_test", {})),
         history=_HISTORY.read_text(encoding="utf-8").strip(),
         no_face="; ".join(
@@ -59,6 +60,11 @@ def _kinds(tables: dict[str, Any]) -> str:
             for name, row in tables[split][part].items()
         ]
     )
+
+
+def _leave_one_out(folds: dict[str, Any]) -> str:
+    rows = [(f"without {name}", row) for name, row in folds.items() if name != "config"]
+    return _table(rows, intervals=True) if rows else "Not measured for this version."
 
 
 def _deliveries(deliveries: dict[str, Any]) -> str:

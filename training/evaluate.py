@@ -203,19 +203,19 @@ def evaluate_model(
         tables=tables,
         delivery_test=change,
     )
-    write_atomically(path, (json.dumps(_rounded(metrics), indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(rounded(metrics), indent=1) + "\n").encode())
     write_card(model_dir)
     return metrics
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Returns the figures with four decimals: more would claim what n does not give."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
+        return {key: rounded(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
+        return [rounded(each) for each in value]
     return value
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.predictor import DecisionRule
+from detector.preprocessing import INPUT_SIZE
 from training.augment import evaluation_input, training_input
 from training.calibration import fit
 from training.config import SMOKE, Config, Stage
@@ -17,6 +19,7 @@ from training.data import (
     FAKE,
     REAL,
     FacePicture,
+    Sample,
     limited,
     load_pictures,
     manifest_sha256,
@@ -66,7 +69,12 @@ class AugmentedBatches(keras.utils.PyDataset):
 
 
 def train(
-    config: Config, run_dir: Path, *, faces_dir: Path = FACES_DIR, backbone_weights: Path = BACKBONE_WEIGHTS
+    config: Config,
+    run_dir: Path,
+    *,
+    faces_dir: Path = FACES_DIR,
+    backbone_weights: Path = BACKBONE_WEIGHTS,
+    leave_out: Callable[[Sample], bool] | None = None,
 ) -> keras.Model:
     """Returns the trained classifier (logits), resuming from the last finished epoch in run_dir.
 
@@ -75,6 +83,7 @@ def train(
         run_dir: Checkpoints and the log; a run with another config in the same folder is refused.
         faces_dir: The folder with manifest.csv.
         backbone_weights: Keras' MobileNetV2 ImageNet weights without top.
+        leave_out: Samples for which it is true are neither trained nor validated on.
 
     Raises:
         ValueError: run_dir holds a run with another config.
@@ -82,6 +91,7 @@ def train(
     _claim(run_dir, config)
     keras.utils.set_random_seed(config.seed)
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
+    samples = [each for each in samples if leave_out is None or not leave_out(each)]
     cache_dir = run_dir.parent
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
     validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
@@ -159,6 +169,15 @@ def _fit_stage(
     )
 
 
+def network_logits(
+    model: keras.Model, pictures: list[FacePicture], *, size: int, batch_size: int
+) -> NDArray[np.float64]:
+    """Returns (n,) uncalibrated logits of the pictures as serving would crop them, at `size` px."""
+    inputs = np.stack([evaluation_input(each, size=size) for each in pictures])
+    batches = _Batches(inputs, np.zeros((len(pictures), 1), np.float32), batch_size)
+    return np.asarray(model.predict(batches, verbose=0), np.float64)[:, 0]
+
+
 class _Batches(keras.utils.PyDataset):
     def __init__(self, inputs: NDArray[np.uint8], labels: NDArray[np.float32], batch_size: int) -> None:
         super().__init__()
@@ -200,10 +219,8 @@ def finish(
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
     judged = [each for each in pictures if each.served]
-    inputs = np.stack([evaluation_input(each) for each in judged])
     labels = np.array([each.sample.label for each in judged])
-    batches = _Batches(inputs, labels[:, None].astype(np.float32), config.batch_size)
-    logits = np.asarray(model.predict(batches, verbose=0), np.float64)[:, 0]
+    logits = network_logits(model, judged, size=INPUT_SIZE, batch_size=config.batch_size)
     calibration = fit(logits, labels, rule=DecisionRule())
     export(model, calibration, model_dir, config=config, data_version=manifest_sha256(faces_dir))
     print_tables(evaluate_model(model_dir, faces_dir, limit_per_source=config.limit_per_source))

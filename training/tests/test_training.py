@@ -72,6 +72,22 @@ def test_the_card_holds_the_measured_figures(smoke: tuple[Path, Path]) -> None:
         assert heading in card
 
 
+def test_a_kind_of_fakes_can_be_left_out(smoke: tuple[Path, Path]) -> None:
+    run_dir, model_dir = smoke
+    trial = ("--only", "fake_edit", "--limit-per-source", "2", "--draws-per-epoch", "32")
+    printed = run_module(
+        "training.leave_one_out", *trial, "--runs-dir", str(run_dir.parent / "folds"), "--model-dir", str(model_dir)
+    )
+
+    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"]["fake_edit"]
+    # Two retouched pictures, against at most two reals of each source.
+    assert row["n_fake"] == 2
+    assert row["n_real"] > 20
+    assert 0 <= row["auc"] <= 1
+    assert "fake_edit" in printed
+    assert "without fake_edit" in (model_dir / "README.md").read_text()
+
+
 def test_an_interrupted_run_goes_on_from_its_last_stage(smoke: tuple[Path, Path]) -> None:
     run_dir, model_dir = smoke
     (run_dir / "stage_2.weights.h5").unlink()

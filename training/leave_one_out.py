@@ -1,0 +1,117 @@
+"""Leave-one-source-out: `python -m training.leave_one_out`.
+
+For each kind of manipulation and each group of real sources, trains without it on a shorter schedule, the same for all,
+and measures on the pictures of `val` how the left-out ones fare against the other class. This is what ideas are chosen
+by: neither `test` nor `test_unseen` is looked at. Resumable: each fold is a run folder of its own.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.predictor import DecisionRule
+from training.calibration import fit
+from training.card import write_card
+from training.config import Config, Stage
+from training.data import FAKE, KINDS, REAL, Sample, limited, load_pictures, read_manifest
+from training.evaluate import rounded
+from training.export import write_atomically
+from training.metrics import table_row
+from training.paths import FACES_DIR, MODEL_DIR, RUNS_DIR
+from training.train import network_logits, train
+
+REAL_GROUPS = {
+    "conference": (
+        "conf_djangocon",
+        "conf_fossasia",
+        "conf_gdgcz",
+        "conf_rladies",
+        "conf_ropensci",
+        "conf_writethedocs",
+    ),
+    "professional": ("mebeauty", "us_house"),
+    "web": ("nomask_web", "muxspace", "utkface", "aaf_asian"),
+    "ffhq": ("ffhq_sg1_140k",),
+    "video": ("dfdc_faces224", "ffpp"),
+}
+SHORT = Config(
+    draws_per_epoch=4096,
+    stages=(
+        Stage(epochs=1, size=160, learning_rate=5e-4, train_from=0.66),
+        Stage(epochs=8, size=160, learning_rate=3e-4, augmentation=0.5),
+    ),
+)
+
+
+def folds() -> dict[str, tuple[int, Callable[[Sample], bool]]]:
+    """Returns name -> (label of what is left out, whether a sample is left out)."""
+    found: dict[str, tuple[int, Callable[[Sample], bool]]] = {}
+    for kind in sorted(set(KINDS.values()) - {"real"}):
+        found[f"fake_{kind}"] = (FAKE, lambda each, kind=kind: KINDS[each.generator] == kind)  # type: ignore[misc]
+    for group, sources in REAL_GROUPS.items():
+        found[f"real_{group}"] = (
+            REAL,
+            lambda each, sources=sources: each.label == REAL and each.source in sources,  # type: ignore[misc]
+        )
+    return found
+
+
+def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> dict[str, Any]:
+    """Returns the table row of one fold: the left-out pictures of `val` against the other class of `val`.
+
+    Args:
+        name: A key of `folds`.
+        config: The schedule; its last stage's size is the one measured at.
+        runs_dir: The fold trains in a folder of its own in it.
+        faces_dir: The folder with manifest.csv.
+    """
+    label, is_left_out = folds()[name]
+    model = train(config, runs_dir / name, faces_dir=faces_dir, leave_out=is_left_out)
+    samples = [each for each in limited(read_manifest(faces_dir), config.limit_per_source) if each.split == "val"]
+    pictures = [each for each in load_pictures(faces_dir, samples, cache_dir=runs_dir, progress=False) if each.served]
+    labels = np.array([each.sample.label for each in pictures])
+    left_out = np.array([is_left_out(each.sample) for each in pictures])
+    logits = network_logits(model, pictures, size=config.stages[-1].size, batch_size=config.batch_size)
+    calibration = fit(logits[~left_out], labels[~left_out], rule=DecisionRule())
+    measured = left_out | (labels != label)
+    return {
+        **table_row(
+            labels[measured],
+            calibration.probabilities(logits[measured]),
+            [f"{each.sample.source}/{each.sample.group}" for each, use in zip(pictures, measured, strict=True) if use],
+            rule=DecisionRule(),
+            prior=calibration.prior,
+        ),
+        "prior": calibration.prior,
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures the folds, stores them in metrics.json after each, and prints them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=sorted(folds()), help="one fold")
+    parser.add_argument("--limit-per-source", type=int, help="at most so many pictures of each source, for a trial")
+    parser.add_argument("--draws-per-epoch", type=int, default=SHORT.draws_per_epoch)
+    parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR / "leave_one_out")
+    parser.add_argument("--model-dir", type=Path, default=MODEL_DIR)
+    options = parser.parse_args(arguments)
+    config = replace(SHORT, limit_per_source=options.limit_per_source, draws_per_epoch=options.draws_per_epoch)
+    path = options.model_dir / "metrics.json"
+    for name in [options.only] if options.only else folds():
+        row = measure_fold(name, config, options.runs_dir, FACES_DIR)
+        metrics = json.loads(path.read_text())
+        stored = metrics.setdefault("leave_one_out", {})
+        stored[name] = rounded(row)
+        stored["config"] = config.to_dict()
+        write_atomically(path, (json.dumps(metrics, indent=1) + "\n").encode())
+        print(f"{name:20} n {row['n']:5}", *(f"{key} {row[key]:.3f}" for key in ("auc", "real_acc", "fake_acc")))
+    write_card(options.model_dir)
+
+
+if __name__ == "__main__":
+    main()
