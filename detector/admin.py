@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from detector import services, workplace
 from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review
@@ -22,6 +22,8 @@ def may_see_accounts(user: Any) -> bool:
 
 
 def thumbnail(detection: Detection, words: str) -> SafeString:
+    if not detection.has_picture:
+        return mark_safe('<span class="list-thumbnail list-thumbnail--none">not kept</span>')
     address = reverse("detector:detection-thumbnail", args=[detection.pk])
     return format_html('<img class="list-thumbnail" src="{}" alt="{}" loading="lazy">', address, words)
 

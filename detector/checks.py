@@ -95,6 +95,14 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
                 id="detector.E006",
             )
         )
+    if settings.RETENTION_DAYS < 0:
+        errors.append(
+            Error(
+                f"RETENTION_DAYS is {settings.RETENTION_DAYS}.",
+                hint="It is a number of days; 0 keeps pictures until somebody deletes them.",
+                id="detector.E008",
+            )
+        )
     if not 0 <= settings.REVIEW_SAMPLE_PERCENT <= 100:
         errors.append(
             Error(

@@ -39,3 +39,7 @@ class StaleReview(DetectorError):
 
 class AppealRefused(DetectorError):
     """There is nothing to object to, or somebody has objected already."""
+
+
+class PictureGone(DetectorError):
+    """The detection has no picture any more, so nobody can review it."""

@@ -25,6 +25,8 @@ class UploadForm(forms.Form):
         error_messages={"required": "Choose a picture first."},
     )
 
+    forget = forms.BooleanField(required=False)
+
     data_bytes: bytes = b""
     original_name: str = ""
 

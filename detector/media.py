@@ -46,6 +46,8 @@ HEATMAP = Medium("heatmap", "image/png", _heatmap)
 
 def respond(request: HttpRequest, detection: Detection, medium: Medium) -> HttpResponse:
     """The medium, or 304 for a browser that has it; each use is asked for anew, so a deletion or log-out counts."""
+    if not detection.has_picture:
+        raise Http404(f"The picture of {detection.pk} was not kept.")
     etag = quote_etag(f"{detection.pk}-{medium.name}-{detection.model_version}")
     response = get_conditional_response(request, etag=etag)
     if response is None:

@@ -1,4 +1,5 @@
 import uuid
+from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
@@ -56,6 +57,10 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
 
     def with_verdict(self, verdict: str) -> "DetectionQuerySet":
         return self.filter(verdict=verdict)
+
+    def with_old_picture(self, before: datetime) -> "DetectionQuerySet":
+        """Those uploaded before that moment whose picture is still there."""
+        return self.filter(created_at__lt=before).exclude(image="")
 
     def newest_first(self) -> "DetectionQuerySet":
         return self.order_by("-created_at", "-pk")
@@ -129,8 +134,11 @@ class Detection(models.Model):
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
 
-    image = models.FileField(upload_to=picture_path, max_length=120)
-    thumbnail = models.FileField(upload_to=thumbnail_path, max_length=120)
+    image = models.FileField(upload_to=picture_path, max_length=120, blank=True)
+    thumbnail = models.FileField(upload_to=thumbnail_path, max_length=120, blank=True)
+    picture_removed_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When the files went while the row stayed."
+    )
     original_name = models.CharField(max_length=255, blank=True, help_text="As the client gave it; for display only.")
     sha256 = models.CharField("SHA-256", max_length=64, db_index=True)
     format = models.CharField(max_length=8, choices=[(name, name) for name in EXTENSIONS])
@@ -228,9 +236,14 @@ class Detection(models.Model):
         return self.owner_id is None and self.session_key != "" and self.session_key == visitor_key(request)
 
     @property
+    def has_picture(self) -> bool:
+        """Whether there is still something to look at, besides the figures."""
+        return bool(self.image)
+
+    @property
     def can_be_appealed(self) -> bool:
-        """Once, and only where the machine said something that can be wrong."""
-        return self.appealed_at is None and self.status != Detection.Status.FAILED
+        """Once, and only where the machine said something that can be wrong and a person can look."""
+        return self.appealed_at is None and self.status != Detection.Status.FAILED and self.has_picture
 
     @property
     def is_appeal_open(self) -> bool:
@@ -246,7 +259,7 @@ class Detection(models.Model):
     def need_now(self) -> ReviewNeed:
         """Why a person should look at it as it stands; `review_need` keeps the answer for the queue."""
         is_settled = self.review_verdict != "" and not self.is_appeal_open
-        if self.status == Detection.Status.FAILED or is_settled:
+        if self.status == Detection.Status.FAILED or is_settled or not self.has_picture:
             return ReviewNeed.NONE
         if self.is_uncertain:
             return ReviewNeed.UNCERTAIN

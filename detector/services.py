@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from detector.exceptions import AppealRefused, ModelUnavailable, StaleReview
+from detector.exceptions import AppealRefused, ModelUnavailable, PictureGone, StaleReview
 from detector.images import DecodedImage, encode_jpeg
 from detector.models import Detection, Review, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
@@ -41,14 +41,25 @@ def active_rule() -> DecisionRule:
 
 
 def detection_create(
-    *, owner: User | None, session_key: str, data: bytes, image: DecodedImage, original_name: str
+    *,
+    owner: User | None,
+    session_key: str,
+    data: bytes,
+    image: DecodedImage,
+    original_name: str,
+    keep_picture: bool = True,
 ) -> Detection:
-    """The stored detection; when the analysis broke it has the status failed, and neither verdict nor probability."""
+    """The stored detection; when the analysis broke it has the status failed, and neither verdict nor probability.
+
+    Without `keep_picture` nothing of the upload is ever written but its figures and its SHA-256.
+    """
     rule = active_rule()
+    # Nobody can review what is not kept, so it takes no part in the draw.
+    sample_percent = settings.REVIEW_SAMPLE_PERCENT if keep_picture else 0.0
     detection = Detection(
         owner=owner,
         session_key="" if owner else session_key,
-        original_name=display_name(original_name),
+        original_name=display_name(original_name) if keep_picture else "",
         sha256=image.sha256,
         format=image.format,
         width=image.width,
@@ -56,13 +67,32 @@ def detection_create(
         byte_count=image.byte_count,
         threshold=rule.real_threshold,
         uncertain_above=rule.uncertain_above,
-        sample_percent=settings.REVIEW_SAMPLE_PERCENT,
+        sample_percent=sample_percent,
     )
-    detection.is_sampled = is_drawn(detection.pk, settings.REVIEW_SAMPLE_PERCENT)
+    detection.is_sampled = is_drawn(detection.pk, sample_percent)
     _analyse(detection, image, rule)
-    detection.review_need = detection.need_now()
-    _store(detection, data, encode_jpeg(image.pixels, max_side=THUMBNAIL_SIDE))
+    if keep_picture:
+        _store(detection, data, encode_jpeg(image.pixels, max_side=THUMBNAIL_SIDE))
+    else:
+        detection.picture_removed_at = detection.created_at
+        detection.save(force_insert=True)
     return detection
+
+
+def picture_forget(*, detection: Detection) -> None:
+    """Removes the picture, its thumbnail and its file name; the row, its figures and its reviews stay.
+
+    The files go first: if this is interrupted the row still says that there is a picture, and the next call ends it.
+    """
+    for file in (detection.image, detection.thumbnail):
+        if file:
+            file.storage.delete(str(file.name))
+    with transaction.atomic():
+        current = Detection.objects.select_for_update().get(pk=detection.pk)
+        current.image = current.thumbnail = current.original_name = ""
+        current.picture_removed_at = timezone.now()
+        current.review_need = current.need_now()
+        current.save(update_fields=["image", "thumbnail", "original_name", "picture_removed_at", "review_need"])
 
 
 def detection_delete(*, detection: Detection) -> None:
@@ -98,9 +128,12 @@ def review_create(*, detection: Detection, reviewer: User, verdict: str, note: s
 
     Raises:
         StaleReview: Somebody else reviewed it after the page was opened. Nothing is stored.
+        PictureGone: There is no picture any more.
     """
     with transaction.atomic():
         current = Detection.objects.select_for_update().get(pk=detection.pk)
+        if not current.has_picture:
+            raise PictureGone("There is no picture to review any more.")
         if current.review_count != look.seen_count:
             raise StaleReview("Somebody else has reviewed this in the meantime.", seen_count=look.seen_count)
         review = Review.objects.create(
@@ -195,6 +228,7 @@ def _store(detection: Detection, data: bytes, thumbnail: bytes) -> None:
     try:
         detection.image.save("", ContentFile(data), save=False)
         detection.thumbnail.save("", ContentFile(thumbnail), save=False)
+        detection.review_need = detection.need_now()
         with transaction.atomic():
             detection.save(force_insert=True)
     except BaseException:

@@ -64,6 +64,7 @@ def _receive(request: HttpRequest) -> HttpResponse:
         data=form.data_bytes,
         image=form.cleaned_data["picture"],
         original_name=form.original_name,
+        keep_picture=not form.cleaned_data["forget"],
     )
     return _answer(request, detection)
 
@@ -124,6 +125,7 @@ def _upload_page(request: HttpRequest, form: UploadForm, status: int = HTTPStatu
         "max_upload_megapixels": f"{settings.MAX_UPLOAD_PIXELS / 1_000_000:g}",
         "accepted_formats": ACCEPTED_FORMATS,
         "threshold": settings.REAL_THRESHOLD,
+        "retention_days": settings.RETENTION_DAYS,
     }
     return render(request, "detector/upload.html", context, status=status)
 
@@ -254,6 +256,7 @@ def about(request: HttpRequest) -> HttpResponse:
         "metrics": card.metrics,
         "tables": card.tables,
         "rule": services.active_rule(),
+        "retention_days": settings.RETENTION_DAYS,
     }
     return render(request, "detector/about.html", context)
 

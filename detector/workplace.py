@@ -49,6 +49,9 @@ def review(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not may_review(request.user):
         raise PermissionDenied
     detection = get_object_or_404(Detection, pk=pk)
+    if not detection.has_picture:
+        messages.warning(request, "There is no picture to review any more; the figures and reviews stay.")
+        return redirect("admin:detector_detection_change", detection.pk)
     form = ReviewForm(request.POST or None, detection=detection)
     if not form.is_valid():
         return _page(request, detection, form, status=HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK)

@@ -110,8 +110,8 @@ def make_detection(*fake_probabilities: float, no_face: bool = False, failed: bo
     if fields.get("owner") is None:
         values["session_key"] = VISITOR_KEY
     detection = Detection(**values | fields)
-    detection.review_need = fields.get("review_need", detection.need_now())
     detection.image.save("", ContentFile(data), save=False)
+    detection.review_need = detection.need_now()
     detection.thumbnail.save("", ContentFile(make_jpeg(256, 192)), save=False)
     detection.save(force_insert=True)
     return detection

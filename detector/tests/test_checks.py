@@ -46,6 +46,7 @@ def found() -> list[str]:
         ("PREDICTOR_THREADS", 0, "detector.E005"),
         ("HISTORY_PAGE_SIZE", 0, "detector.E005"),
         ("REVIEWERS_NEEDED", 0, "detector.E005"),
+        ("RETENTION_DAYS", -1, "detector.E008"),
         ("REVIEW_SAMPLE_PERCENT", -0.5, "detector.E007"),
         ("REVIEW_SAMPLE_PERCENT", 100.5, "detector.E007"),
         ("TRUSTED_PROXY_COUNT", -1, "detector.E006"),

@@ -10,6 +10,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from deepfake_site import urls as site
+from detector import services
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
 
@@ -23,7 +24,14 @@ def reviewed() -> str:
     return make_detection(0.9, review_verdict="cant_tell").get_absolute_url()
 
 
+def forgotten() -> str:
+    detection = make_detection(0.9, 0.4)
+    services.picture_forget(detection=detection)
+    return detection.get_absolute_url()
+
+
 def full_history() -> str:
+    forgotten()
     make_detection(0.9, original_name="a-very-long-name-" * 12 + ".jpg")
     make_detection(0.5)
     make_detection(0.1)
@@ -45,6 +53,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "fake": lambda: make_detection(0.9).get_absolute_url(),
     "uncertain": lambda: make_detection(0.5).get_absolute_url(),
     "several faces": lambda: make_detection(0.95, 0.5, 0.05).get_absolute_url(),
+    "not kept": forgotten,
     "no face": lambda: make_detection(no_face=True).get_absolute_url(),
     "failed": lambda: make_detection(failed=True).get_absolute_url(),
     "reviewed": reviewed,

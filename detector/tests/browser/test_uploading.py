@@ -245,3 +245,19 @@ def test_with_redis_down_the_page_says_that_uploads_are_paused(
     browser.open("/")
     assert browser.sees("Uploads are paused for a moment")
     assert not browser.find(SUBMIT).is_enabled()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_a_photo_that_is_not_to_be_kept_leaves_its_verdict_alone(
+    browser: Browser, picture: Callable[..., str], scripts: bool
+) -> None:
+    browser.allow_scripts(scripts)
+    browser.open("/")
+    choose(browser, picture())
+    browser.find("label[for=id_forget]").click()
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+    assert browser.text("h1") == "Fake"
+    assert browser.sees("The photo was not kept, as its uploader chose.")
+    assert browser.all("main img") == []
+    assert not Detection.objects.get().has_picture
