@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -68,9 +68,16 @@ class Browser:
         return self.driver.current_url.removeprefix(self.address)
 
     def wait(self, condition: Callable[[], Any], message: str = "") -> Any:
-        # Stale is what was found on a page that has gone since.
-        wait = WebDriverWait(self.driver, WAIT_S, 0.05, ignored_exceptions=[StaleElementReferenceException])
-        return wait.until(lambda _: condition(), message)
+        def holds(driver: Chrome) -> Any:
+            try:
+                return condition()
+            except WebDriverException as error:
+                # Stale is what was found on a page that has gone since; Chromium has two ways to say so.
+                if isinstance(error, StaleElementReferenceException) or "not belong to the document" in str(error):
+                    return None
+                raise
+
+        return WebDriverWait(self.driver, WAIT_S, 0.05).until(holds, message)
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)

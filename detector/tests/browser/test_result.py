@@ -117,7 +117,7 @@ def test_deleting_asks_first_and_needs_no_javascript(browser: Browser) -> None:
     browser.allow_scripts(False)
     browser.open(detection.get_absolute_url())
     assert not browser.is_shown(".button--danger")
-    browser.find(".confirm summary").click()
+    browser.find(".confirm:not(.confirm--appeal) summary").click()
     browser.find(".button--danger").click()
     assert browser.is_at("/history/")
     assert browser.sees("deleted", ".messages")

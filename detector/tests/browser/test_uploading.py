@@ -95,7 +95,7 @@ def test_the_keyboard_alone_is_enough(browser: Browser, picture: Callable[..., s
     browser.tab_to("#show-heatmap")
     browser.press(Keys.SPACE)
     assert browser.is_shown(".evidence__heatmap")
-    browser.tab_to(".confirm summary")
+    browser.tab_to(".confirm:not(.confirm--appeal) summary")
     browser.press(Keys.ENTER)
     browser.tab_to(".button--danger", most=1)
     browser.press(Keys.ENTER)
