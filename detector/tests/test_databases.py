@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# PostgreSQL plans by statistics, and a table of a few rows has none that would make it use an index.
+SQLITE_ONLY = ["detector/tests/test_workplace.py::test_the_queue_is_read_from_its_index"]
 MIGRATE_THERE_AND_BACK = """
 import django
 from django.core.management import call_command
@@ -36,4 +38,5 @@ def test_migrations_go_forward_and_back_on_postgres(postgres_url: str) -> None:
 def test_every_test_that_uses_the_database_passes_on_postgres_too(postgres_url: str) -> None:
     services = "redis or postgres or browser or model or training"
     command = ["-m", "pytest", "detector", "-q", "-p", "no:cacheprovider", "-m", f"django_db and not ({services})"]
+    command += [f"--deselect={test}" for test in SQLITE_ONLY]
     assert " passed" in run(command, TEST_DATABASE_URL=postgres_url)

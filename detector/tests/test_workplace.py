@@ -8,8 +8,6 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.db import connection
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
@@ -271,7 +269,6 @@ def test_a_longer_queue_takes_no_more_queries(
         reviewer.get(queued(detections[3]))
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL plans by statistics, which a small table lacks")
 def test_the_queue_is_read_from_its_index() -> None:
     queue = Detection.objects.to_review(make_user())
     plan = queue.explain()
