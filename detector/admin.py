@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,10 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from detector import services, workplace
+from detector import known, services, workplace
 from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review
 from detector.presentation import faces_for_display
+from detector.similarity import from_text
 
 
 def may_see_accounts(user: Any) -> bool:
@@ -74,13 +76,15 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ]
     list_select_related = ["owner"]
     list_per_page = 50
-    search_fields = ["original_name", "sha256"]
-    search_help_text = "File name, SHA-256 or, if you may see accounts, the owner's user name or e-mail address"
+    search_fields = ["original_name", "^sha256"]
+    search_help_text = (
+        "File name, SHA-256, perceptual hash or, if you may see accounts, the owner's user name or e-mail address"
+    )
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
     fieldsets = [
         (None, {"fields": ["picture"]}),
-        ("Review", {"fields": ["review_verdict", "appealed_at", "appeal_text", "reviews"]}),
+        ("Review", {"fields": ["review_verdict", "appealed_at", "appeal_text", "reviews", "similar"]}),
         (
             "Machine",
             {
@@ -102,6 +106,7 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "fields": [
                     "original_name",
                     "sha256",
+                    "perceptual_hash_text",
                     "format",
                     "width",
                     "height",
@@ -140,6 +145,18 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_urls(self) -> list[URLPattern]:
         review = self.admin_site.admin_view(workplace.review)
         return [path("<uuid:pk>/review/", review, name="detector_detection_review"), *super().get_urls()]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Detection], search_term: str
+    ) -> tuple[QuerySet[Detection], bool]:
+        """By index for a whole hash: the perceptual one finds what is near it."""
+        assert isinstance(queryset, DetectionQuerySet)
+        term = search_term.strip().lower()
+        if (value := from_text(term)) is not None:
+            return queryset.filter(pk__in=[key for key, _ in known.near_keys(queryset, value)]), False
+        if re.fullmatch(r"[0-9a-f]{64}", term):
+            return queryset.filter(sha256=term), False
+        return super().get_search_results(request, queryset, search_term)
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         workplace.remember_seen(request, object_id)
@@ -185,6 +202,14 @@ class DetectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return render_to_string(
             "admin/detector/_picture.html", {"detection": detection, "faces": faces_for_display(detection)}
         )
+
+    @admin.display(description="perceptual hash", empty_value="-")
+    def perceptual_hash_text(self, detection: Detection) -> str:
+        return detection.perceptual_hash_text
+
+    @admin.display(description="same or similar pictures")
+    def similar(self, detection: Detection) -> SafeString:
+        return render_to_string("admin/detector/_similar.html", {"matches": known.matches(detection)})
 
     @admin.display(description="all reviews")
     def reviews(self, detection: Detection) -> SafeString:

@@ -11,8 +11,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from detector.predictor import DecisionRule
+from detector.similarity import from_bands, to_bands, to_text, within_one_bit
 from detector.visitors import visitor_key
 
+HASH_BANDS = ["hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
@@ -57,6 +59,13 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
 
     def with_verdict(self, verdict: str) -> "DetectionQuerySet":
         return self.filter(verdict=verdict)
+
+    def near_hash(self, value: int) -> "DetectionQuerySet":
+        """Those whose perceptual hash may be near it: all that are, found by index, and some that are not."""
+        maybe = Q()
+        for name, band in zip(HASH_BANDS, to_bands(value), strict=True):
+            maybe |= Q(**{f"{name}__in": list(within_one_bit(band))})
+        return self.filter(maybe)
 
     def with_old_picture(self, before: datetime) -> "DetectionQuerySet":
         """Those uploaded before that moment whose picture is still there."""
@@ -141,6 +150,11 @@ class Detection(models.Model):
     )
     original_name = models.CharField(max_length=255, blank=True, help_text="As the client gave it; for display only.")
     sha256 = models.CharField("SHA-256", max_length=64, db_index=True)
+    # The perceptual hash in four indexed parts; see detector/similarity.py.
+    hash_band_1 = models.PositiveIntegerField(null=True, blank=True, editable=False, db_index=True)
+    hash_band_2 = models.PositiveIntegerField(null=True, blank=True, editable=False, db_index=True)
+    hash_band_3 = models.PositiveIntegerField(null=True, blank=True, editable=False, db_index=True)
+    hash_band_4 = models.PositiveIntegerField(null=True, blank=True, editable=False, db_index=True)
     format = models.CharField(max_length=8, choices=[(name, name) for name in EXTENSIONS])
     width = models.PositiveIntegerField(help_text="In pixels, upright.")
     height = models.PositiveIntegerField(help_text="In pixels, upright.")
@@ -234,6 +248,21 @@ class Detection(models.Model):
         if request.user.is_authenticated:
             return bool(self.owner_id == request.user.pk)
         return self.owner_id is None and self.session_key != "" and self.session_key == visitor_key(request)
+
+    @property
+    def perceptual_hash(self) -> int | None:
+        bands = [getattr(self, name) for name in HASH_BANDS]
+        return None if None in bands else from_bands((bands[0], bands[1], bands[2], bands[3]))
+
+    @perceptual_hash.setter
+    def perceptual_hash(self, value: int | None) -> None:
+        bands = [None] * len(HASH_BANDS) if value is None else list(to_bands(value))
+        for name, band in zip(HASH_BANDS, bands, strict=True):
+            setattr(self, name, band)
+
+    @property
+    def perceptual_hash_text(self) -> str:
+        return "" if self.perceptual_hash is None else to_text(self.perceptual_hash)
 
     @property
     def has_picture(self) -> bool:

@@ -16,6 +16,7 @@ from detector.images import DecodedImage, encode_jpeg
 from detector.models import Detection, Review, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
 from detector.reviews import Look, agreed_verdict, is_drawn
+from detector.similarity import perceptual_hash
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def detection_create(
         uncertain_above=rule.uncertain_above,
         sample_percent=sample_percent,
     )
+    detection.perceptual_hash = perceptual_hash(image.pixels)
     detection.is_sampled = is_drawn(detection.pk, sample_percent)
     _analyse(detection, image, rule)
     if keep_picture:

@@ -16,7 +16,7 @@ from django.views.decorators.csrf import requires_csrf_token
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from detector import media, model_cards, ratelimits, services, workplace
+from detector import known, media, model_cards, ratelimits, services, workplace
 from detector.exceptions import AppealRefused
 from detector.forms import AppealForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
@@ -154,6 +154,8 @@ def _detection_page(
         "can_appeal": is_own and detection.can_be_appealed,
         "appeal_error": appeal_error,
         "appeal_text": request.POST.get("sentence", ""),
+        # Only for the uploader: to others it would tell that somebody uploaded such a picture.
+        "known": known.reviewed_match(detection) if is_own else None,
         "threshold": detection.threshold,
         "uncertain_above": detection.uncertain_above,
         "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at, "count": detection.review_count}

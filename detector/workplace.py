@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from detector import services
+from detector import known, services
 from detector.exceptions import StaleReview
 from detector.forms import ReviewForm
 from detector.models import Detection, DetectionQuerySet, Review
@@ -131,6 +131,7 @@ def _page(
         "is_blind": is_blind,
         "in_queue": IN_QUEUE in request.GET,
         "reviews": reviews,
+        "matches": [] if is_blind else known.matches(detection),
         "newer_reviews": _newer(reviews, stale_since),
         **_neighbours(request, detection),
     }

@@ -1,5 +1,6 @@
 """Pictures, predictions and rows for tests; every argument has a default that makes a valid one."""
 
+import hashlib
 import io
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ from PIL import Image
 
 from detector import services
 from detector.faces import BoundingBox
-from detector.images import DecodedImage
+from detector.images import DecodedImage, decode_image
 from detector.models import Detection, Review
 from detector.predictor import DecisionRule, FacePrediction, Prediction
 from detector.reviews import Look
+from detector.similarity import perceptual_hash
 
 MODEL_VERSION = "test-1"
 VISITOR_KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -86,10 +88,11 @@ def make_detection(*fake_probabilities: float, no_face: bool = False, failed: bo
     if not fake_probabilities and not no_face and not failed:
         fake_probabilities = (0.9,)
     prediction = make_prediction(*fake_probabilities)
+    given = dict(fields)
     data = fields.pop("data", None) or make_jpeg()
     values: dict[str, Any] = {
         "original_name": "holiday.jpg",
-        "sha256": "ab" * 32,
+        "sha256": hashlib.sha256(data).hexdigest() if "data" in given else "ab" * 32,
         "format": "JPEG",
         "width": 320,
         "height": 240,
@@ -110,6 +113,8 @@ def make_detection(*fake_probabilities: float, no_face: bool = False, failed: bo
     if fields.get("owner") is None:
         values["session_key"] = VISITOR_KEY
     detection = Detection(**values | fields)
+    if "data" in given:
+        detection.perceptual_hash = perceptual_hash(decode_image(data).pixels)
     detection.image.save("", ContentFile(data), save=False)
     detection.review_need = detection.need_now()
     detection.thumbnail.save("", ContentFile(make_jpeg(256, 192)), save=False)

