@@ -36,6 +36,13 @@ def test_figures_come_from_the_model_s_folder(client: Client, model_dir: Path) -
 
 
 @pytest.mark.django_db
+def test_the_assumed_share_of_fakes_is_stated(client: Client, model_dir: Path) -> None:
+    assert "of all uploads are fakes" not in client.get(URL).content.decode()
+    (model_dir / "spec.json").write_text(json.dumps({"calibration": {"prior": 0.23}}))
+    assertContains(client.get(URL), "23\N{NO-BREAK SPACE}% of all uploads are fakes")
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "tables",
     [
