@@ -1,0 +1,216 @@
+"""Detections and reviews as CSV and JSON, and reviewed pictures as a folder to train from."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Model, QuerySet
+
+from detector.exceptions import InvalidImage
+from detector.images import decode_image, encode_jpeg
+from detector.models import Detection, DetectionQuerySet, Review, ReviewVerdict
+from detector.similarity import NEAR_DISTANCE, distance, to_bands, within_one_bit
+
+# Nothing about whose an upload is: an export leaves the house.
+DETECTION_COLUMNS = [
+    "id",
+    "created_at",
+    "original_name",
+    "sha256",
+    "perceptual_hash_text",
+    "format",
+    "width",
+    "height",
+    "byte_count",
+    "status",
+    "verdict",
+    "fake_probability",
+    "threshold",
+    "uncertain_above",
+    "model_version",
+    "error_code",
+    "is_sampled",
+    "sample_percent",
+    "appealed_at",
+    "appeal_text",
+    "review_verdict",
+    "review_count",
+    "reviewed_at",
+    "picture_removed_at",
+]
+REVIEW_COLUMNS = [
+    "detection_key",
+    "ordinal",
+    "reviewer_key",
+    "verdict",
+    "note",
+    "is_blind",
+    "seconds_spent",
+    "created_at",
+    "machine_verdict",
+    "fake_probability",
+    "threshold",
+    "uncertain_above",
+    "model_version",
+    "is_sampled",
+    "sample_percent",
+]
+COLUMNS: dict[type[Model], list[str]] = {Detection: DETECTION_COLUMNS, Review: REVIEW_COLUMNS}
+CHUNK_ROWS = 1000
+
+# With one of these in front a spreadsheet takes a text for a formula, full-width ones included (OWASP, CSV injection).
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+MANIFEST_COLUMNS = [
+    *("path", "split", "label", "source", "generator", "group", "width", "height"),
+    *("face_x", "face_y", "face_w", "face_h", "face_score"),
+]
+LABELS = {ReviewVerdict.REAL: "0_real", ReviewVerdict.FAKE: "1_fake"}
+JPEG_QUALITY = 92
+
+
+def neutral(text: str) -> str:
+    """The text as a spreadsheet may open it: one that would be a formula begins with an apostrophe."""
+    return f"'{text}" if text.lstrip(" ").startswith(FORMULA_STARTS) else text
+
+
+class _Echo:
+    """A file that hands every line straight back to its writer."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def csv_lines(queryset: "QuerySet[Any]") -> Iterator[str]:
+    """The heading and one line per row; text that came from people is neutralised, figures are left alone."""
+    columns = COLUMNS[queryset.model]
+    writer = csv.writer(_Echo())
+    yield str(writer.writerow(columns))
+    for row in queryset.iterator(CHUNK_ROWS):
+        yield str(writer.writerow([_cell(getattr(row, column)) for column in columns]))
+
+
+def json_lines(queryset: "QuerySet[Any]") -> Iterator[str]:
+    """One array of objects, a row per line."""
+    columns = COLUMNS[queryset.model]
+    separator = "[\n"
+    for row in queryset.iterator(CHUNK_ROWS):
+        yield separator + json.dumps({column: _value(getattr(row, column)) for column in columns}, ensure_ascii=False)
+        separator = ",\n"
+    yield "\n]\n" if separator.startswith(",") else "[]\n"
+
+
+FORMATS: dict[str, tuple[Callable[["QuerySet[Any]"], Iterator[str]], str]] = {
+    "csv": (csv_lines, "text/csv; charset=utf-8"),
+    "json": (json_lines, "application/json"),
+}
+
+
+def _cell(value: Any) -> Any:
+    value = _value(value)
+    return neutral(value) if isinstance(value, str) else value
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value
+
+
+def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> dict[str, int]:
+    """The number of pictures written per label, and under "skipped" of those whose file is missing or broken.
+
+    Writes what people have called real or fake as `0_real/` and `1_fake/` with the manifest.csv that training reads.
+    Pictures are encoded anew, so nothing but pixels leaves; those that look alike share a group and hence a split.
+    """
+    reviewed = _reviewed_pictures()
+    groups = _groups(reviewed.values_list("pk", "sha256", "hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"))
+    counts = {**dict.fromkeys(LABELS.values(), 0), "skipped": 0}
+    folder.mkdir(parents=True, exist_ok=True)
+    for label in LABELS.values():
+        (folder / label).mkdir(exist_ok=True)
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        manifest = csv.DictWriter(file, MANIFEST_COLUMNS)
+        manifest.writeheader()
+        for detection in progress(reviewed.iterator(CHUNK_ROWS)):
+            try:
+                row = _write_picture(folder, detection, groups[detection.pk])
+            except (OSError, InvalidImage):
+                counts["skipped"] += 1
+            else:
+                manifest.writerow(row)
+                counts[row["label"]] += 1
+    return counts
+
+
+def _reviewed_pictures() -> DetectionQuerySet:
+    """Those with a face to learn from; where people disagree or doubt there is nothing to teach."""
+    judged = Detection.objects.filter(status=Detection.Status.DONE, review_verdict__in=list(LABELS))
+    return judged.exclude(image="").order_by("created_at", "pk")
+
+
+def _write_picture(folder: Path, detection: Detection, group: str) -> dict[str, Any]:
+    with detection.image.open("rb") as file:
+        data = file.read()
+    image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
+    label = LABELS[ReviewVerdict(detection.review_verdict)]
+    path = f"{label}/{detection.pk}.jpg"
+    (folder / path).write_bytes(encode_jpeg(image.pixels, quality=JPEG_QUALITY))
+    height, width = image.pixels.shape[:2]
+    face = detection.faces[0]
+    x, y, face_width, face_height = (round(side * width / detection.width, 1) for side in face["bbox"])
+    return {
+        "path": path,
+        "split": _split(group),
+        "label": label,
+        "source": "reviewed",
+        "generator": "photo" if label == "0_real" else "unknown",
+        "group": group,
+        "width": width,
+        "height": height,
+        "face_x": x,
+        "face_y": y,
+        "face_w": face_width,
+        "face_h": face_height,
+        "face_score": face["detection_score"],
+    }
+
+
+def _split(group: str) -> str:
+    """By the group alone, so that a later export puts the same picture into the same split: 80, 10 and 10 percent."""
+    place = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) % 10
+    return {8: "val", 9: "test"}.get(place, "train")
+
+
+def _groups(rows: Iterable[tuple[Any, ...]]) -> dict[UUID, str]:
+    """A group name for each key; the same file and near pictures, also over several steps, have one name."""
+    keys: list[tuple[UUID, str, int | None]] = []
+    by_band: dict[tuple[int, int], list[int]] = {}
+    parent: list[int] = []
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    first_of_file: dict[str, int] = {}
+    for place, (key, sha256, *bands) in enumerate(rows):
+        value = None if None in bands else int("".join(f"{band:04x}" for band in bands), 16)
+        keys.append((key, sha256, value))
+        # The older one names the group.
+        parent.append(first_of_file.setdefault(sha256, place))
+        if value is None:
+            continue
+        for number, band in enumerate(to_bands(value)):
+            for other in (other for near in within_one_bit(band) for other in by_band.get((number, near), [])):
+                if distance(value, keys[other][2] or 0) <= NEAR_DISTANCE:
+                    one, two = sorted((root(other), root(place)))
+                    parent[two] = one
+            by_band.setdefault((number, band), []).append(place)
+    return {key: keys[root(place)][1][:12] for place, (key, _, _) in enumerate(keys)}

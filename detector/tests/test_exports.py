@@ -1,0 +1,176 @@
+"""Detections and reviews as files, and reviewed pictures as a training set."""
+
+import csv
+import io
+import json
+from http import HTTPStatus
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from detector import services
+from detector.exports import neutral
+from detector.images import decode_image
+from detector.models import Detection
+from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
+from detector.tests.test_known import remade
+
+DETECTIONS, REVIEWS = (reverse(f"admin:detector_{name}_changelist") for name in ("detection", "review"))
+
+
+def download(client: Client, address: str, action: str) -> Any:
+    keys = [str(row.pk) for row in client.get(address).context["cl"].result_list]
+    return client.post(address, {"action": action, "_selected_action": keys})
+
+
+def body(response: Any) -> str:
+    return b"".join(response.streaming_content).decode()
+
+
+def export(**options: Any) -> str:
+    output = StringIO()
+    call_command("export_reviews", stdout=output, stderr=StringIO(), **options)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("holiday.jpg", "holiday.jpg"),
+        ("=1+1", "'=1+1"),
+        ("+49 30 1234", "'+49 30 1234"),
+        ("-2", "'-2"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("\n=1", "'\n=1"),
+        ("  =1", "'  =1"),
+        ("＝1", "'＝1"),
+        ("a=1", "a=1"),
+        ("'=1", "'=1"),
+    ],
+)
+def test_what_a_spreadsheet_would_run_is_neutralised(text: str, expected: str) -> None:
+    assert neutral(text) == expected
+
+
+@pytest.mark.django_db
+def test_detections_are_downloaded_as_csv_without_formulas(admin_client: Client) -> None:
+    detection = make_detection(0.9, original_name='=HYPERLINK("http://evil.example")', owner=make_user("ada"))
+    services.appeal_create(detection=detection, text="@SUM(1+1)")
+    make_review(detection, "real", note="-1")
+    response = download(admin_client, DETECTIONS, "export_csv")
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert response["Content-Disposition"].startswith('attachment; filename="detections-')
+    text = body(response)
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["original_name"] == '\'=HYPERLINK("http://evil.example")'
+    assert row["appeal_text"] == "'@SUM(1+1)"
+    assert (row["id"], row["verdict"], row["fake_probability"]) == (str(detection.pk), "fake", "0.9")
+    assert (row["review_verdict"], row["review_count"]) == ("real", "1")
+    for secret in ("ada", detection.session_key or "session"):
+        assert secret not in text
+
+
+@pytest.mark.django_db
+def test_reviews_are_downloaded_as_json_as_they_are(admin_client: Client) -> None:
+    make_review(make_detection(0.9), "real", note="=É")
+    (row,) = json.loads(body(download(admin_client, REVIEWS, "export_json")))
+    assert (row["verdict"], row["note"], row["is_blind"], row["machine_verdict"]) == ("real", "=É", False, "fake")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("address", [DETECTIONS, REVIEWS])
+@pytest.mark.parametrize("action", ["export_csv", "export_json"])
+def test_reviewers_may_export_what_they_see_and_others_nothing(address: str, action: str) -> None:
+    make_review(make_detection(0.9, owner=make_user("ada-lovelace")), "real")
+    rita = make_user("rita", is_staff=True)
+    client = Client()
+    client.force_login(rita)
+    post = {"action": action, "_selected_action": [str(Detection.objects.get().pk)]}
+    assert client.post(address, post).status_code == HTTPStatus.FORBIDDEN
+    rita.groups.add(Group.objects.get(name="Reviewers"))
+    text = body(download(client, address, action))
+    assert "0.9" in text
+    assert "ada-lovelace" not in text
+
+
+@pytest.mark.django_db
+def test_the_command_prints_every_review() -> None:
+    assert json.loads(export(format="json")) == []
+    assert export().splitlines()[0].startswith("detection_key,ordinal,")
+    detection = make_detection(0.9)
+    make_review(detection, "real", note="=1")
+    make_review(detection, "fake")
+    rows = list(csv.DictReader(io.StringIO(export())))
+    assert [(row["verdict"], row["note"]) for row in rows] == [("real", "'=1"), ("fake", "")]
+    assert [row["note"] for row in json.loads(export(format="json"))] == ["=1", ""]
+
+
+@pytest.mark.django_db
+def test_reviewed_pictures_become_a_set_that_training_reads(tmp_path: Path) -> None:
+    from training.data import FAKE, REAL, read_manifest
+
+    expected = {}
+    for seed, (verdict, label) in enumerate([("real", "0_real"), ("fake", "1_fake"), ("fake", "1_fake")]):
+        detection = make_detection(0.9, data=make_jpeg(seed=seed))
+        make_review(detection, verdict)
+        expected[f"{label}/{detection.pk}.jpg"] = FAKE if verdict == "fake" else REAL
+    make_review(make_detection(0.9, data=make_jpeg(seed=7)), "cant_tell")
+    make_review(make_detection(no_face=True, data=make_jpeg(seed=8)), "real")
+    forgotten = make_detection(0.9, data=make_jpeg(seed=9))
+    make_review(forgotten, "real")
+    services.picture_forget(detection=forgotten)
+    make_detection(0.9)
+    folder = tmp_path / "reviewed"
+    assert "Wrote 1 real and 2 fake pictures" in export(dataset=folder)
+    samples = read_manifest(folder)
+    assert {sample.path: sample.label for sample in samples} == expected
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.jpg")} == set(expected)
+    for sample in samples:
+        assert sample.yunet == (100.0, 60.0, 80.0, 80.0)
+        assert decode_image((folder / sample.path).read_bytes()).width == 320
+
+
+@pytest.mark.django_db
+def test_pictures_that_look_alike_share_a_group(tmp_path: Path) -> None:
+    from training.data import read_manifest
+
+    for seed in range(4):
+        for data in (make_jpeg(seed=seed), make_jpeg(seed=seed), remade(make_jpeg(seed=seed))):
+            make_detection(0.9, data=data, review_verdict="fake")
+    export(dataset=tmp_path / "set")
+    groups = [sample.group for sample in read_manifest(tmp_path / "set")]
+    assert len(set(groups)) == 4
+    assert all(groups[place] == groups[place - place % 3] for place in range(12))
+
+
+@pytest.mark.django_db
+def test_the_set_holds_pixels_alone(tmp_path: Path) -> None:
+    make_detection(0.9, data=make_jpeg(comment=b"Ada's kitchen"), review_verdict="real", original_name="ada.jpg")
+    export(dataset=tmp_path / "set")
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file())
+    for secret in (b"kitchen", b"ada.jpg"):
+        assert secret not in everything
+
+
+@pytest.mark.django_db
+def test_a_missing_file_is_counted_and_left_out(tmp_path: Path) -> None:
+    detection = make_detection(0.9, data=make_jpeg(), review_verdict="real")
+    Path(detection.image.path).unlink()
+    assert "1 had no readable file" in export(dataset=tmp_path / "set")
+
+
+@pytest.mark.django_db
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(CommandError, match="not an empty folder"):
+        export(dataset=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
