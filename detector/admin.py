@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from detector import exports, known, services, workplace
+from detector import exports, known, quality_report, services, workplace
 from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review
 from detector.presentation import faces_for_display
 from detector.similarity import from_text
@@ -251,6 +251,7 @@ class QueueList(ChangeList):
 class QueueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """What waits for the reviewer who looks, the most needed first."""
 
+    list_display_links = ["list_thumbnail", "name"]
     list_per_page = 50
     show_full_result_count = False
     sortable_by = ()
@@ -273,6 +274,9 @@ class QueueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Detection | None = None) -> bool:
         return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(request, {**(extra_context or {}), "title": "To review"})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         queryset = super().get_queryset(request)
@@ -319,6 +323,10 @@ class ReviewAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
     class Media:
         css = {"all": ["detector/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        page = self.admin_site.admin_view(quality_report.page)
+        return [path("quality/", page, name="detector_review_quality"), *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

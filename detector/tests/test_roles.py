@@ -55,6 +55,7 @@ PAGES = {
     "/admin/detector/detection/{pk}/history/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
     "/admin/detector/queueddetection/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
     "/admin/detector/review/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
+    "/admin/detector/review/quality/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
     "/admin/detector/review/add/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, FORBIDDEN),
     "/admin/detector/review/{review}/change/": (TO_LOG_IN, TO_LOG_IN, OK, OK),
     "/admin/detector/review/{review}/delete/": (TO_LOG_IN, TO_LOG_IN, FORBIDDEN, FORBIDDEN),

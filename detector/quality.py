@@ -1,0 +1,171 @@
+"""How often the machine is right, judged by reviews, and how far the figures can be trusted. No Django, no database.
+
+Reviews are no fair sample of the uploads: every uncertain verdict is queued, but of the decided ones only the random
+sample, and objections besides. So each stratum of the machine's verdicts is estimated from what was queued without
+regard to its answer, weighted with how likely that was, and scaled to the stratum's number of uploads (Hajek's
+estimator, post-stratified). Intervals are Wilson's with Kish's effective sample size.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+REAL, FAKE = "real", "fake"
+UNCERTAIN = "uncertain"
+STRATA = (REAL, FAKE, UNCERTAIN)
+Z_95 = 1.959964
+BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One reviewed upload.
+
+    Attributes:
+        stratum: What the machine said: real, fake or uncertain (which is a fake).
+        truth: What the reviewers say together: real, fake, cant_tell, or "" while it is open.
+        fake_probability: 0 to 1.
+        sample_percent: How many in a hundred of the decided were drawn; 0 where this one was not drawn.
+        opinions: Each reviewer's newest verdict.
+    """
+
+    stratum: str
+    truth: str
+    fake_probability: float
+    sample_percent: float
+    opinions: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        return REAL if self.stratum == REAL else FAKE
+
+    @property
+    def weight(self) -> float | None:
+        """How many uploads it stands for; None where it came to review by its answer's looks and not by chance."""
+        if self.stratum == UNCERTAIN:
+            return 1.0
+        return 100.0 / self.sample_percent if self.sample_percent > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """An estimated share with its 95 % interval; `n` is the number of reviewed uploads behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    subject: Subject
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One tenth of the scale from 0 to 1: what was predicted there and what turned out."""
+
+    start: float
+    predicted: float
+    share: Share
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Returns the 95 % score interval of a share that was seen in n (perhaps fractional) cases (Wilson, 1927).
+
+    Raises:
+        ValueError: There are no cases.
+    """
+    if n <= 0:
+        raise ValueError("A share of nothing has no interval.")
+    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    reach = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def share_of(cases: Sequence[Weighted], hit: Callable[[Subject], bool]) -> Share | None:
+    """Returns the weighted share of hits, None without cases."""
+    total = sum(case.weight for case in cases)
+    if total == 0:
+        return None
+    value = sum(case.weight for case in cases if hit(case.subject)) / total
+    effective_n = total**2 / sum(case.weight**2 for case in cases)
+    low, high = wilson(value, effective_n)
+    return Share(value, low, high, len(cases))
+
+
+def weighted(subjects: Iterable[Subject], totals: Mapping[str, int]) -> list[Weighted]:
+    """Returns the usable subjects, their weights scaled so that each stratum sums to its number of uploads."""
+    usable = [(each, each.weight) for each in subjects if each.truth in (REAL, FAKE)]
+    drawn = [(each, weight) for each, weight in usable if weight is not None]
+    sums: dict[str, float] = defaultdict(float)
+    for each, weight in drawn:
+        sums[each.stratum] += weight
+    return [Weighted(each, weight * totals[each.stratum] / sums[each.stratum]) for each, weight in drawn]
+
+
+def unmeasured(cases: Iterable[Weighted], totals: Mapping[str, int]) -> set[str]:
+    """Returns the strata that have uploads but no usable review: what rests on them cannot be said."""
+    measured = {case.subject.stratum for case in cases}
+    return {stratum for stratum in STRATA if totals[stratum] and stratum not in measured}
+
+
+def confusion(cases: Iterable[Weighted]) -> dict[tuple[str, str], float]:
+    """Returns the estimated number of uploads per (machine's verdict, truth)."""
+    counts = dict.fromkeys([(said, truth) for said in (REAL, FAKE) for truth in (REAL, FAKE)], 0.0)
+    for case in cases:
+        counts[case.subject.verdict, case.subject.truth] += case.weight
+    return counts
+
+
+def precision(cases: Sequence[Weighted], verdict: str, missing: set[str]) -> Share | None:
+    """Returns how often a verdict is right; None where a stratum of it has no review."""
+    needed = {REAL} if verdict == REAL else {FAKE, UNCERTAIN}
+    if missing & needed:
+        return None
+    return share_of([case for case in cases if case.subject.verdict == verdict], lambda each: each.truth == verdict)
+
+
+def recall(cases: Sequence[Weighted], truth: str, missing: set[str]) -> Share | None:
+    """Returns how much of what is real (or fake) is called so; None where any stratum has no review."""
+    if missing:
+        return None
+    return share_of([case for case in cases if case.subject.truth == truth], lambda each: each.verdict == truth)
+
+
+def reliability(cases: Sequence[Weighted]) -> list[Bin]:
+    """Returns, for each tenth of the scale that has cases, the mean prediction and the share that is fake."""
+    by_bin: dict[int, list[Weighted]] = defaultdict(list)
+    for case in cases:
+        by_bin[min(BINS - 1, int(case.subject.fake_probability * BINS))].append(case)
+    bins = []
+    for number, members in sorted(by_bin.items()):
+        share = share_of(members, lambda each: each.truth == FAKE)
+        if share is not None:
+            total = sum(case.weight for case in members)
+            predicted = sum(case.weight * case.subject.fake_probability for case in members) / total
+            bins.append(Bin(number / BINS, predicted, share))
+    return bins
+
+
+def agreement(subjects: Iterable[Subject]) -> Share | None:
+    """Returns how often two reviewers of one upload say the same; None where nothing was reviewed twice."""
+    pairs = Counter(one == other for each in subjects for one, other in combinations(each.opinions, 2))
+    n = pairs.total()
+    return Share(pairs[True] / n, *wilson(pairs[True] / n, n), n) if n else None
+
+
+def population_stability(counts: Sequence[int], reference: Sequence[int]) -> float | None:
+    """Returns the population stability index of two histograms: under 0.1 little, over 0.25 much has changed.
+
+    Half a case is added to every bin, so that an empty one does not make it infinite. None without cases.
+    """
+    if not sum(counts) or not sum(reference):
+        return None
+    smooth = [[count + 0.5 for count in histogram] for histogram in (counts, reference)]
+    now, then = ([count / sum(histogram) for count in histogram] for histogram in smooth)
+    return sum((a - b) * math.log(a / b) for a, b in zip(now, then, strict=True))

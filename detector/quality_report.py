@@ -1,0 +1,288 @@
+"""The quality page: what reviews say about the machine, per model version and by week."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import StringIO
+from itertools import groupby
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Avg, Count, F, Q
+from django.db.models.functions import Coalesce, TruncWeek
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from detector import quality
+from detector.models import Detection, DetectionQuerySet, Review
+from detector.predictor import DecisionRule
+from detector.quality import FAKE, REAL, UNCERTAIN, Share, Subject
+from detector.reviews import agreed_verdict
+
+PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
+DEFAULT_PERIOD = "12"
+IS_UNCERTAIN = Q(verdict=FAKE, fake_probability__lt=1.0 - F("uncertain_above"))
+REVIEW_FIELDS = [
+    *("detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
+    *("threshold", "uncertain_above", "is_sampled", "sample_percent"),
+]
+CHART_WIDTH, CHART_HEIGHT = 300, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    totals: dict[str, int]
+    subjects: list[Subject]
+    weeks: list[dict[str, Any]]
+
+    @property
+    def cases(self) -> list[quality.Weighted]:
+        return quality.weighted(self.subjects, self.totals)
+
+
+def make_report(*, model_version: str, since: datetime | None) -> Report:
+    detections = _judged(model_version, since)
+    return Report(_totals(detections), list(_subjects(model_version, since)), _weeks(detections))
+
+
+@never_cache
+@require_safe
+def page(request: HttpRequest) -> HttpResponse:
+    if not request.user.has_perms(["detector.view_detection", "detector.view_review"]):
+        raise PermissionDenied
+    versions = sorted(Review.objects.exclude(model_version="").values_list("model_version", flat=True).distinct())
+    version = request.GET.get("model", "")
+    version = version if version in versions else ""
+    period = request.GET.get("period", DEFAULT_PERIOD)
+    period = period if period in PERIODS else DEFAULT_PERIOD
+    since = None if period == "all" else timezone.now() - timedelta(weeks=int(period))
+    report = make_report(model_version=version, since=since)
+    tables = _tables(report)
+    if request.GET.get("format") == "csv":
+        return _as_csv(tables)
+    context = {
+        **admin.site.each_context(request),
+        "title": "Quality",
+        "opts": Review._meta,
+        "versions": versions,
+        "version": version,
+        "periods": PERIODS,
+        "period": period,
+        "tables": tables,
+        "reliability_points": _reliability_points(report),
+        "week_points": _week_points(report),
+        "left_out": sum(each.weight is None for each in report.subjects),
+        "reviewed": len(report.subjects),
+        "missing": sorted(quality.unmeasured(report.cases, report.totals)),
+    }
+    return render(request, "admin/detector/review/quality.html", context)
+
+
+def _judged(model_version: str, since: datetime | None) -> DetectionQuerySet:
+    """What could come to review: uploads with a verdict, whose picture was kept at first."""
+    detections = Detection.objects.filter(status=Detection.Status.DONE).exclude(picture_removed_at=F("created_at"))
+    if model_version:
+        detections = detections.filter(model_version=model_version)
+    return detections.filter(created_at__gte=since) if since else detections
+
+
+def _totals(detections: DetectionQuerySet) -> dict[str, int]:
+    counts: dict[str, int] = detections.aggregate(
+        real=Count("pk", filter=Q(verdict=REAL)),
+        fake=Count("pk", filter=Q(verdict=FAKE)),
+        uncertain=Count("pk", filter=IS_UNCERTAIN),
+    )
+    return {REAL: counts["real"], FAKE: counts["fake"] - counts["uncertain"], UNCERTAIN: counts["uncertain"]}
+
+
+def _subjects(model_version: str, since: datetime | None) -> Iterator[Subject]:
+    """One for each upload with reviews, also for one that was deleted since."""
+    reviews = Review.objects.filter(machine_verdict__in=[REAL, FAKE])
+    if model_version:
+        reviews = reviews.filter(model_version=model_version)
+    if since:
+        reviews = reviews.annotate(uploaded_at=Coalesce("detection__created_at", "created_at"))
+        reviews = reviews.filter(uploaded_at__gte=since)
+    rows = reviews.order_by("detection_key", "ordinal").values(*REVIEW_FIELDS)
+    for _, of_one in groupby(rows.iterator(), key=lambda row: row["detection_key"]):
+        yield _subject(list(of_one))
+
+
+def _subject(reviews: list[dict[str, Any]]) -> Subject:
+    opinions = {row["reviewer_key"] or f"review {row['pk']}": row["verdict"] for row in reviews}
+    newest = reviews[-1]
+    rule = DecisionRule(real_threshold=newest["threshold"], uncertain_above=newest["uncertain_above"])
+    machine = newest["machine_verdict"]
+    return Subject(
+        stratum=UNCERTAIN if rule.is_uncertain(newest["fake_probability"]) else machine,
+        truth=agreed_verdict(machine, opinions.values(), reviewers_needed=settings.REVIEWERS_NEEDED),
+        fake_probability=newest["fake_probability"],
+        sample_percent=newest["sample_percent"] if newest["is_sampled"] else 0.0,
+        opinions=tuple(opinions.values()),
+    )
+
+
+def _weeks(detections: DetectionQuerySet) -> list[dict[str, Any]]:
+    """Per week of upload: how many, how many decided, the mean score and its histogram."""
+    bins = {f"bin_{number}": Count("pk", filter=_in_bin(number)) for number in range(quality.BINS)}
+    weeks = detections.annotate(week=TruncWeek("created_at")).values("week")
+    weeks = weeks.annotate(
+        n=Count("pk"), undecided=Count("pk", filter=IS_UNCERTAIN), mean=Avg("fake_probability"), **bins
+    )
+    return [dict(week) for week in weeks.order_by("week")]
+
+
+def _in_bin(number: int) -> Q:
+    low, high = number / quality.BINS, (number + 1) / quality.BINS
+    upper = Q() if number == quality.BINS - 1 else Q(fake_probability__lt=high)
+    return Q(fake_probability__gte=low) & upper
+
+
+# Tables: what the page shows and the CSV holds.
+
+
+def _tables(report: Report) -> list[dict[str, Any]]:
+    cases = report.cases
+    missing = quality.unmeasured(cases, report.totals)
+    return [
+        _summary(report),
+        _confusion(cases),
+        _shares(cases, missing),
+        _reliability(cases),
+        _by_week(report.weeks),
+    ]
+
+
+def _table(title: str, note: str, columns: list[str], rows: list[list[str]]) -> dict[str, Any]:
+    return {"title": title, "note": note, "columns": columns, "rows": rows}
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    total = sum(report.totals.values())
+    decided = total - report.totals[UNCERTAIN]
+    agreement = quality.agreement(report.subjects)
+    doubts = sum(each.truth == "cant_tell" for each in report.subjects)
+    opened = sum(each.truth == "" for each in report.subjects)
+    return _table(
+        "Summary",
+        "",
+        ["Figure", "Value", "95 % interval", "From"],
+        [
+            ["Uploads with a verdict", str(total), "", ""],
+            ["Share decided (not uncertain)", _percent(decided / total) if total else "–", "", f"{total} uploads"],
+            ["Reviewed uploads", str(len(report.subjects)), "", f"{doubts} can't tell, {opened} open"],
+            ["Two reviewers agree", *_share_cells(agreement, "pairs")],
+        ],
+    )
+
+
+def _confusion(cases: list[quality.Weighted]) -> dict[str, Any]:
+    counts = quality.confusion(cases)
+    seen = quality.confusion([quality.Weighted(case.subject, 1.0) for case in cases])
+    rows = [
+        [
+            f"{said.title()} said the machine",
+            *(f"{counts[said, truth]:.0f} ({seen[said, truth]:.0f} reviewed)" for truth in (REAL, FAKE)),
+        ]
+        for said in (REAL, FAKE)
+    ]
+    note = "Estimated numbers of uploads; in brackets the reviewed ones that they rest on."
+    return _table("Confusion matrix", note, ["", "Real say reviewers", "Fake say reviewers"], rows)
+
+
+def _shares(cases: list[quality.Weighted], missing: set[str]) -> dict[str, Any]:
+    rows = []
+    for verdict, words in ((FAKE, "Fake"), (REAL, "Real")):
+        rows.append([f"Precision of {words}", *_share_cells(quality.precision(cases, verdict, missing), "reviewed")])
+        rows.append([f"Recall of {words}", *_share_cells(quality.recall(cases, verdict, missing), "reviewed")])
+    note = "Precision: how often a verdict is right. Recall: how much of what is fake (or real) is called so."
+    return _table("Precision and recall", note, ["Figure", "Value", "95 % interval", "From"], rows)
+
+
+def _reliability(cases: list[quality.Weighted]) -> dict[str, Any]:
+    rows = [
+        [
+            f"{_percent(each.start)} to {_percent(each.start + 1 / quality.BINS)}",
+            _percent(each.predicted),
+            *_share_cells(each.share, "reviewed"),
+        ]
+        for each in quality.reliability(cases)
+    ]
+    columns = ["Fake probability", "Mean", "Fake say reviewers", "95 % interval", "From"]
+    return _table("Reliability", "Where the probability is honest, the two shares are alike.", columns, rows)
+
+
+def _by_week(weeks: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = []
+    before = [0] * quality.BINS
+    for week in weeks:
+        histogram = [week[f"bin_{number}"] for number in range(quality.BINS)]
+        stability = quality.population_stability(histogram, before)
+        rows.append(
+            [
+                f"{week['week']:%Y-%m-%d}",
+                str(week["n"]),
+                _percent(1 - week["undecided"] / week["n"]),
+                _percent(week["mean"]),
+                "–" if stability is None else f"{stability:.2f}",
+            ]
+        )
+        before = [sum(pair) for pair in zip(before, histogram, strict=True)]
+    note = "Drift compares the scores of a week with all weeks before (population stability index): over 0.25 is much."
+    return _table(
+        "By week of upload", note, ["Week from", "Uploads", "Decided", "Mean fake probability", "Drift"], rows
+    )
+
+
+def _share_cells(share: Share | None, unit: str) -> list[str]:
+    if share is None:
+        return ["not measured", "", ""]
+    return [_percent(share.value), f"{_percent(share.low)} to {_percent(share.high)}", f"{share.n} {unit}"]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+# Charts: places in a drawing of CHART_WIDTH x CHART_HEIGHT (or a square of that height), y downwards.
+
+
+def _reliability_points(report: Report) -> list[dict[str, str]]:
+    return [
+        {
+            "x": _place(each.predicted),
+            "y": _place(1 - each.share.value),
+            "low": _place(1 - each.share.low),
+            "high": _place(1 - each.share.high),
+        }
+        for each in quality.reliability(report.cases)
+    ]
+
+
+def _week_points(report: Report) -> list[dict[str, str]]:
+    step = CHART_WIDTH / max(1, len(report.weeks) - 1)
+    return [
+        {"x": f"{number * step:.2f}", "y": _place(1 - week["mean"]), "week": f"{week['week']:%Y-%m-%d}"}
+        for number, week in enumerate(report.weeks)
+    ]
+
+
+def _place(share: float) -> str:
+    return f"{share * CHART_HEIGHT:.2f}"
+
+
+def _as_csv(tables: list[dict[str, Any]]) -> HttpResponse:
+    """All tables below each other; every cell is made here, so there is no formula in any."""
+    buffer = StringIO()
+    writer = csv.writer(buffer)
+    for table in tables:
+        writer.writerows([[table["title"]], table["columns"], *table["rows"], []])
+    response = HttpResponse(buffer.getvalue(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="quality-{timezone.localdate():%Y-%m-%d}.csv"'
+    return response

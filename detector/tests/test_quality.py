@@ -1,0 +1,263 @@
+"""What reviews say about the machine: the estimates, worked out by hand, and the page that shows them."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+from pytest_django.asserts import assertContains, assertNotContains
+
+from detector import services
+from detector.quality import (
+    FAKE,
+    REAL,
+    UNCERTAIN,
+    Subject,
+    agreement,
+    confusion,
+    population_stability,
+    precision,
+    recall,
+    reliability,
+    unmeasured,
+    weighted,
+    wilson,
+)
+from detector.quality_report import make_report
+from detector.tests.factories import make_detection, make_review, make_user
+
+PAGE = reverse("admin:detector_review_quality")
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "expected"),
+    [(0.5, 10, (0.2366, 0.7634)), (0.0, 10, (0.0, 0.2775)), (1.0, 10, (0.7225, 1.0)), (0.9, 100, (0.8256, 0.9448))],
+)
+def test_wilson_s_interval(share: float, n: float, expected: tuple[float, float]) -> None:
+    assert wilson(share, n) == pytest.approx(expected, abs=5e-5)
+
+
+def test_a_share_of_nothing_has_no_interval() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        wilson(0.5, 0)
+
+
+def subjects(stratum: str, real: int, fake: int, percent: float = 5.0, score: float = 0.5) -> list[Subject]:
+    return [Subject(stratum, truth, score, percent) for truth in [REAL] * real + [FAKE] * fake]
+
+
+TOTALS = {REAL: 1000, FAKE: 100, UNCERTAIN: 10}
+REVIEWED = [
+    *subjects(REAL, real=9, fake=1, score=0.1),
+    *subjects(FAKE, real=1, fake=4, score=0.9),
+    *subjects(UNCERTAIN, real=2, fake=2, percent=0.0, score=0.5),
+]
+
+
+def test_reviews_are_scaled_to_what_they_stand_for() -> None:
+    cases = weighted(REVIEWED, TOTALS)
+    assert confusion(cases) == pytest.approx(
+        {(REAL, REAL): 900, (REAL, FAKE): 100, (FAKE, REAL): 20 + 5, (FAKE, FAKE): 80 + 5}
+    )
+    estimates = {
+        "precision of fake": precision(cases, FAKE, set()),
+        "recall of fake": recall(cases, FAKE, set()),
+        "precision of real": precision(cases, REAL, set()),
+        "recall of real": recall(cases, REAL, set()),
+    }
+    values = {name: share.value for name, share in estimates.items() if share}
+    assert values == pytest.approx(
+        {
+            "precision of fake": 85 / 110,
+            "recall of fake": 85 / 185,
+            "precision of real": 0.9,
+            "recall of real": 900 / 925,
+        }
+    )
+    assert all(share and share.low < share.value < share.high for share in estimates.values())
+
+
+def test_weights_that_differ_widen_the_interval() -> None:
+    even = precision(weighted(subjects(REAL, 9, 1), TOTALS), REAL, set())
+    mixed = [*subjects(REAL, 5, 0, percent=50.0), *subjects(REAL, 4, 1, percent=1.0)]
+    uneven = precision(weighted(mixed, TOTALS), REAL, set())
+    assert even is not None
+    assert uneven is not None
+    assert even.low == pytest.approx(wilson(0.9, 10)[0])
+    assert uneven.value == pytest.approx((5 * 2 + 4 * 100) / (5 * 2 + 5 * 100))
+    assert uneven.high - uneven.low > even.high - even.low
+
+
+def test_what_came_to_review_by_its_answer_distorts_nothing() -> None:
+    chosen = subjects(REAL, real=0, fake=50, percent=0.0)
+    assert confusion(weighted([*REVIEWED, *chosen], TOTALS)) == confusion(weighted(REVIEWED, TOTALS))
+
+
+def test_doubts_and_open_disputes_are_no_truth() -> None:
+    open_ones = [Subject(REAL, truth, 0.1, 5.0) for truth in ("cant_tell", "")]
+    assert weighted([*REVIEWED, *open_ones], TOTALS) == weighted(REVIEWED, TOTALS)
+
+
+def test_what_rests_on_verdicts_that_nobody_reviewed_is_not_said() -> None:
+    cases = weighted(subjects(FAKE, 1, 4), TOTALS)
+    missing = unmeasured(cases, TOTALS)
+    assert missing == {REAL, UNCERTAIN}
+    assert precision(cases, FAKE, missing) is None
+    assert recall(cases, FAKE, missing) is None
+    assert unmeasured(cases, {REAL: 0, FAKE: 100, UNCERTAIN: 0}) == set()
+    assert unmeasured([], {REAL: 0, FAKE: 0, UNCERTAIN: 0}) == set()
+
+
+def test_reliability_compares_prediction_and_truth_by_tenths() -> None:
+    bins = reliability(weighted([*REVIEWED, *subjects(FAKE, 0, 1, score=1.0)], TOTALS))
+    assert [(each.start, round(each.predicted, 3)) for each in bins] == [(0.1, 0.1), (0.5, 0.5), (0.9, 0.917)]
+    assert [round(each.share.value, 3) for each in bins] == [0.1, 0.5, 0.833]
+
+
+def test_agreement_counts_pairs_of_reviewers() -> None:
+    assert agreement(REVIEWED) is None
+    twice = [Subject(REAL, "", 0.1, 5.0, opinions) for opinions in [("real", "real"), ("real", "fake", "real")]]
+    share = agreement(twice)
+    assert share is not None
+    assert (share.value, share.n) == (0.5, 4)
+
+
+@pytest.mark.parametrize(
+    ("counts", "reference", "expected"),
+    [([5, 5], [50, 50], 0.0), ([10, 0], [0, 10], 5.5355), ([1, 1], [0, 0], None), ([0, 0], [1, 1], None)],
+)
+def test_drift_is_the_population_stability_index(
+    counts: list[int], reference: list[int], expected: float | None
+) -> None:
+    found = population_stability(counts, reference)
+    assert found == (expected if expected is None else pytest.approx(expected, abs=1e-3))
+
+
+@pytest.fixture
+def reviewer() -> Client:
+    user = make_user("rita", is_staff=True)
+    user.groups.add(Group.objects.get(name="Reviewers"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def cells(client: Client, title: str, **query: str) -> dict[str, list[str]]:
+    """The rows of a table by their first cell."""
+    tables = {table["title"]: table["rows"] for table in client.get(PAGE, query).context["tables"]}
+    return {row[0]: row[1:] for row in tables[title]}
+
+
+@pytest.mark.django_db
+def test_without_anything_the_page_says_so(reviewer: Client) -> None:
+    response = reviewer.get(PAGE)
+    assertContains(response, "Nothing yet.")
+    assertContains(response, "not measured")
+    for inline in (" style=", "<style", "<script>"):
+        assertNotContains(response, inline)
+
+
+@pytest.mark.django_db
+def test_the_page_counts_uploads_and_what_reviewers_said(reviewer: Client) -> None:
+    drawn: dict[str, Any] = {"is_sampled": True, "sample_percent": 5.0}
+    for truth in ("real", "real", "real", "fake"):
+        make_review(make_detection(0.1, **drawn), truth)
+    make_review(make_detection(0.9, **drawn), "fake")
+    make_review(make_detection(0.5), "real")
+    make_review(make_detection(0.2), "fake")  # not drawn
+    make_review(make_detection(0.15, **drawn), "cant_tell")
+    for _ in range(4):
+        make_detection(0.1)
+    make_detection(failed=True)
+    make_detection(no_face=True)
+    services.picture_forget(detection=make_detection(0.9))
+    # real: 4 + 1 + 1 + 4 = 10, fake: 1 + 1 purged = 2, uncertain: 1
+    summary = cells(reviewer, "Summary")
+    assert summary["Uploads with a verdict"][0] == "13"
+    assert summary["Share decided (not uncertain)"][0] == "92.3 %"
+    assert summary["Reviewed uploads"] == ["8", "", "1 can't tell, 0 open"]
+    shares = cells(reviewer, "Precision and recall")
+    assert shares["Precision of Real"][0] == "75.0 %"
+    assert shares["Precision of Fake"][0] == "66.7 %"
+    assert shares["Recall of Fake"][0] == f"{100 * 2 / 4.5:.1f} %"
+    matrix = cells(reviewer, "Confusion matrix")
+    assert matrix["Real said the machine"] == ["8 (3 reviewed)", "2 (1 reviewed)"]
+    assert reviewer.get(PAGE).context["left_out"] == 1
+
+
+@pytest.mark.django_db
+def test_a_deleted_detection_still_counts_as_reviewed() -> None:
+    detection = make_detection(0.5)
+    make_review(detection, "real")
+    services.detection_delete(detection=detection)
+    (subject,) = make_report(model_version="", since=timezone.now() - timedelta(days=1)).subjects
+    assert (subject.stratum, subject.truth) == (UNCERTAIN, "real")
+
+
+@pytest.mark.django_db
+def test_of_each_reviewer_the_newest_opinion_counts() -> None:
+    detection = make_detection(0.5)
+    grace = make_user("grace")
+    for verdict in ("real", "fake"):
+        make_review(detection, verdict, reviewer=grace)
+    make_review(detection, "cant_tell")
+    (subject,) = make_report(model_version="", since=None).subjects
+    assert (subject.truth, subject.opinions) == ("fake", ("fake", "cant_tell"))
+
+
+@pytest.mark.django_db
+def test_it_is_narrowed_to_a_model_and_a_period(reviewer: Client) -> None:
+    make_review(make_detection(0.5, model_version="test-1"), "real")
+    make_review(make_detection(0.5, model_version="test-2"), "real")
+    old = make_detection(0.5, model_version="test-2", created_at=timezone.now() - timedelta(weeks=20))
+    make_review(old, "real")
+    counts = [
+        cells(reviewer, "Summary", **query)["Reviewed uploads"][0]
+        for query in ({}, {"model": "test-2"}, {"model": "test-2", "period": "52"}, {"model": "none", "period": "all"})
+    ]
+    assert counts == ["2", "1", "2", "3"]
+
+
+@pytest.mark.django_db
+def test_weeks_show_how_scores_drift(reviewer: Client) -> None:
+    monday = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    for score, week in [(0.1, 0), (0.2, 0), (0.15, 1), (0.95, 2), (0.5, 2)]:
+        make_detection(score, created_at=monday + timedelta(weeks=week))
+    weeks = cells(reviewer, "By week of upload", period="all")
+    assert list(weeks) == ["2026-06-01", "2026-06-08", "2026-06-15"]
+    assert weeks["2026-06-01"] == ["2", "100.0 %", "15.0 %", "–"]
+    assert weeks["2026-06-15"][:3] == ["2", "50.0 %", "72.5 %"]
+    assert float(weeks["2026-06-15"][3]) > float(weeks["2026-06-08"][3])
+
+
+@pytest.mark.django_db
+def test_it_is_downloaded_as_csv(reviewer: Client) -> None:
+    make_review(make_detection(0.5), "real")
+    response = reviewer.get(PAGE, {"format": "csv"})
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    rows = list(csv.reader(io.StringIO(response.content.decode())))
+    assert ["Uploads with a verdict", "1", "", ""] in rows
+
+
+@pytest.mark.django_db
+def test_more_reviews_take_no_more_queries(
+    reviewer: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for number in range(6):
+        make_review(make_detection(0.5, model_version=f"test-{number % 3}"), "real")
+    with django_assert_max_num_queries(10):
+        reviewer.get(PAGE)
+
+
+@pytest.mark.django_db
+def test_the_page_is_for_those_who_see_reviews() -> None:
+    client = Client()
+    client.force_login(make_user("staff", is_staff=True))
+    assert client.get(PAGE).status_code == HTTPStatus.FORBIDDEN
