@@ -137,13 +137,13 @@ def test_the_uploader_learns_that_people_have_judged_such_a_picture(
     visitor: Client, change: Any, sentence: str
 ) -> None:
     data = make_jpeg()
-    other = upload(data, owner=make_user("ada"), original_name="ada-in-bath.jpg")
+    other = upload(data, owner=make_user("ada-lovelace"), original_name="in-the-bath.jpg")
     mine = upload(change(data))
     assertNotContains(visitor.get(mine.get_absolute_url()), "was uploaded before")
     make_review(other, "real", note="Compared with the passport.")
     response = visitor.get(mine.get_absolute_url())
     assertContains(response, sentence)
-    for secret in (str(other.pk), "ada", "passport"):
+    for secret in (str(other.pk), "ada-lovelace", "in-the-bath", "passport"):
         assertNotContains(response, secret)
 
 
