@@ -196,6 +196,13 @@ AUTH_PASSWORD_VALIDATORS = [
 # Detector
 
 MODEL_DIR = env_path("MODEL_DIR", "models/mobilenet_v2")
+ACTIVE_MODEL = env.str("ACTIVE_MODEL", default="")
+if ACTIVE_MODEL:
+    if Path(ACTIVE_MODEL).name != ACTIVE_MODEL:
+        raise ImproperlyConfigured(
+            f"ACTIVE_MODEL is {ACTIVE_MODEL!r}; it has to be the name of a folder beside MODEL_DIR."
+        )
+    MODEL_DIR = MODEL_DIR.parent / ACTIVE_MODEL
 PREDICTOR_THREADS = env_number("PREDICTOR_THREADS", 1)
 REAL_THRESHOLD = env_number("REAL_THRESHOLD", 0.7, float)
 UNCERTAIN_ABOVE = env_number("UNCERTAIN_ABOVE", 0.3, float)

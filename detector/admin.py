@@ -118,6 +118,7 @@ class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
                     "threshold",
                     "uncertain_above",
                     "model_version",
+                    "other_scores",
                     "status",
                     "error_code",
                     "timings",
@@ -216,6 +217,10 @@ class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="owner", ordering="owner__username")
     def shown_owner(self, detection: Detection) -> str:
         return detection.owner.get_username() if detection.owner else "visitor"
+
+    @admin.display(description="other models", empty_value="-")
+    def other_scores(self, detection: Detection) -> str:
+        return ", ".join(str(score) for score in detection.scores.order_by("created_at"))
 
     @admin.display(description="time taken", empty_value="-")
     def timings(self, detection: Detection) -> str:

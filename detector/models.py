@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from detector.predictor import DecisionRule
 from detector.similarity import from_bands, to_bands, to_text, within_one_bit
+from detector.templatetags.display import percent
 from detector.visitors import visitor_key
 
 HASH_BANDS = ["hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"]
@@ -368,3 +369,25 @@ class Review(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_verdict_display()} by {self.reviewer or 'a deleted account'}"
+
+
+class Score(models.Model):
+    """What another model says of a stored picture, beside the verdict that was given; made by `manage.py rescore`."""
+
+    detection = models.ForeignKey(Detection, on_delete=models.CASCADE, related_name="scores")
+    model_version = models.CharField(max_length=100)
+    fake_probability = models.FloatField(null=True, blank=True, help_text="Empty where the model found no face.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["detection", "model_version"], name="score_once_per_model"),
+            models.CheckConstraint(
+                condition=Q(fake_probability__isnull=True) | Q(fake_probability__gte=0.0, fake_probability__lte=1.0),
+                name="score_probability_in_unit_range",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        said = "no face" if self.fake_probability is None else f"{percent(self.fake_probability)} fake"
+        return f"{self.model_version}: {said}"

@@ -1,7 +1,8 @@
-"""The use cases of the application: nothing else writes a Detection or a Review."""
+"""The use cases of the application: nothing else writes a Detection, a Review or a Score."""
 
 import logging
 import unicodedata
+from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -12,8 +13,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from detector.exceptions import AppealRefused, ModelUnavailable, PictureGone, StaleReview
-from detector.images import DecodedImage, encode_jpeg
-from detector.models import Detection, Review, picture_path, thumbnail_path
+from detector.images import DecodedImage, decode_image, encode_jpeg
+from detector.models import Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
 from detector.reviews import Look, agreed_verdict, is_drawn
 from detector.similarity import perceptual_hash
@@ -35,6 +36,17 @@ def active_predictor() -> Predictor:
         ModelUnavailable: Its model is missing or broken.
     """
     return get_predictor(settings.MODEL_DIR, num_threads=settings.PREDICTOR_THREADS)
+
+
+def named_predictor(name: str) -> Predictor:
+    """The predictor of a model folder beside the active one.
+
+    Raises:
+        ModelUnavailable: There is no such folder, or its model is broken.
+    """
+    if name != Path(name).name:
+        raise ModelUnavailable(f"{name!r} is not the name of a folder.")
+    return get_predictor(settings.MODEL_DIR.parent / name, num_threads=settings.PREDICTOR_THREADS)
 
 
 def active_rule() -> DecisionRule:
@@ -123,6 +135,25 @@ def appeal_create(*, detection: Detection, text: str) -> Detection:
         current.review_need = current.need_now()
         current.save(update_fields=["appealed_at", "appeal_text", "review_need"])
     return current
+
+
+def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> Score:
+    """What that model says of the stored picture, kept beside the detection if wanted; the detection stays as it is.
+
+    Raises:
+        AnalysisFailed: The model broke on it.
+        InvalidImage, OSError: The file cannot be read any more.
+    """
+    with detection.image.open("rb") as file:
+        data = file.read()
+    image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
+    prediction = predictor.predict(image, rule=active_rule(), max_faces=settings.MAX_FACES)
+    score = Score(
+        detection=detection, model_version=predictor.spec.version, fake_probability=prediction.fake_probability
+    )
+    if keep:
+        score.save()
+    return score
 
 
 def review_create(*, detection: Detection, reviewer: User, verdict: str, note: str, look: Look) -> Review:

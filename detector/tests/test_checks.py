@@ -158,6 +158,7 @@ def test_the_documented_production_settings_are_clean_to_django() -> None:
         ({"DATABASE_URL": "nothing"}, "DATABASE_URL"),
         ({"REAL_THRESHOLD": "high"}, "REAL_THRESHOLD is 'high'"),
         ({"HTTPS": "ture"}, "HTTPS is 'ture'; it has to be true or false"),
+        ({"ACTIVE_MODEL": "../elsewhere"}, "ACTIVE_MODEL is '../elsewhere'"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL is 'LOUD'; it has to be one of DEBUG"),
         ({"MAX_FACES": "2.5"}, "MAX_FACES is '2.5'; it has to be a whole number"),
     ],

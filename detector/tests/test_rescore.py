@@ -1,0 +1,158 @@
+"""Scoring what is stored with another model or another threshold."""
+
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, transaction
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+from pytest_django.asserts import assertContains
+
+from detector import services
+from detector.exceptions import AnalysisFailed
+from detector.models import Detection, Score
+from detector.tests.factories import FakePredictor, make_detection, make_jpeg, make_review
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
+    """Another model, which calls everything 20 % fake."""
+    fake = FakePredictor(0.2)
+    fake.spec = SimpleNamespace(version="other-1")
+    monkeypatch.setattr(services, "named_predictor", lambda name: fake)
+    return fake
+
+
+def rescore(**options: Any) -> tuple[list[str], str]:
+    """The lines on standard output, and standard error."""
+    output, errors = StringIO(), StringIO()
+    call_command("rescore", model="other", stdout=output, stderr=errors, **options)
+    return output.getvalue().replace("\N{NO-BREAK SPACE}", " ").splitlines(), errors.getvalue()
+
+
+def test_it_lists_what_would_be_different_and_how_the_reviewed_ones_fare(other: FakePredictor) -> None:
+    wrong, right, same = make_detection(0.9), make_detection(0.95), make_detection(0.1)
+    make_review(wrong, "real")
+    make_review(right, "fake")
+    make_review(same, "fake")
+    lines, _ = rescore()
+    assert set(lines[:2]) == {
+        f"{wrong.pk}: fake (90.0 %) -> real (20.0 %), reviewed as real",
+        f"{right.pk}: fake (95.0 %) -> real (20.0 %), reviewed as fake",
+    }
+    assert lines[2:] == [
+        "other-1 at 0.7: 3 pictures, 0 of them scored before, 0 failed; 2 verdicts would be different.",
+        "Of those reviewed: 0 right before and now, 1 right only now, 1 right only before, 1 wrong both times.",
+        "Stored 3 new scores.",
+    ]
+
+
+def test_scores_are_kept_and_no_detection_changes(other: FakePredictor) -> None:
+    for kind in ({}, {"no_face": True}, {"failed": True}):
+        make_detection(**kind)
+    before = list(Detection.objects.order_by("pk").values())
+    lines, _ = rescore()
+    assert sorted(line.split(": ")[1] for line in lines[:3]) == [
+        "fake (90.0 %) -> real (20.0 %)",
+        "no verdict (no probability) -> real (20.0 %)",
+        "not_applicable (no probability) -> real (20.0 %)",
+    ]
+    assert list(Detection.objects.order_by("pk").values()) == before
+    assert list(Score.objects.values_list("model_version", "fake_probability")) == [("other-1", 0.2)] * 3
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(other: FakePredictor) -> None:
+    for seed in range(3):
+        make_detection(0.9, data=make_jpeg(seed=seed))
+    first = Detection.objects.order_by("pk")[0]
+    services.score_create(detection=first, predictor=other, keep=True)  # type: ignore[arg-type]
+    other.images.clear()
+    lines, _ = rescore()
+    assert len(other.images) == 2
+    assert lines[-3].startswith("other-1 at 0.7: 3 pictures, 1 of them scored before")
+    assert lines[-1] == "Stored 2 new scores."
+    rescore()
+    assert len(other.images) == 2
+    assert Score.objects.count() == 3
+
+
+def test_a_dry_run_keeps_nothing(other: FakePredictor) -> None:
+    make_detection(0.9)
+    lines, _ = rescore(dry_run=True)
+    assert lines[-1] == "Nothing was stored."
+    assert not Score.objects.exists()
+
+
+def test_another_threshold_needs_no_new_score(other: FakePredictor) -> None:
+    detection = make_detection(0.25, model_version="other-1")
+    assert rescore()[0][0].startswith("other-1 at 0.7: 1 picture, 1 of them scored before")
+    lines, _ = rescore(threshold=0.8)
+    assert lines[0] == f"{detection.pk}: real (25.0 %) -> fake (25.0 %)"
+    assert other.images == []
+
+
+@pytest.mark.parametrize("threshold", [0.1, 1.0, 7.0])
+def test_an_impossible_threshold_is_refused(other: FakePredictor, threshold: float) -> None:
+    with pytest.raises(CommandError, match="--threshold is"):
+        rescore(threshold=threshold)
+
+
+def test_a_picture_that_cannot_be_scored_is_named_and_stops_nothing(other: FakePredictor) -> None:
+    missing, present = make_detection(0.9), make_detection(0.9)
+    Path(missing.image.path).unlink()
+    lines, errors = rescore()
+    assert str(missing.pk) in errors
+    assert Score.objects.get().detection == present
+    assert "1 failed" in lines[-3]
+    other.error = AnalysisFailed("The network broke.")
+    Score.objects.all().delete()
+    assert "2 failed" in rescore()[0][-3]
+
+
+def test_a_model_that_is_not_there_is_an_error(settings: Settings, tmp_path: Path) -> None:
+    settings.MODEL_DIR = tmp_path / "mobilenet_v2"
+    for name in ("absent", "../absent", "/etc"):
+        with pytest.raises(CommandError, match="cannot be used"):
+            call_command("rescore", model=name)
+
+
+def test_pictures_that_were_not_kept_are_left_out(other: FakePredictor) -> None:
+    services.picture_forget(detection=make_detection(0.9))
+    assert rescore()[0][0].startswith("other-1 at 0.7: 0 pictures")
+
+
+def test_the_admin_shows_what_other_models_said(other: FakePredictor, admin_client: Client) -> None:
+    detection = make_detection(0.9)
+    rescore()
+    page = admin_client.get(reverse("admin:detector_detection_change", args=[detection.pk]))
+    assertContains(page, "other-1: 20.0")
+
+
+def test_a_score_goes_with_its_detection(other: FakePredictor) -> None:
+    detection = make_detection(0.9)
+    rescore()
+    services.detection_delete(detection=detection)
+    assert not Score.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_version": "other-2", "fake_probability": 1.5}, "score_probability_in_unit_range"),
+        # SQLite names the columns, PostgreSQL the constraint.
+        ({}, "model_version|score_once_per_model"),
+    ],
+)
+def test_the_database_refuses_impossible_scores(values: dict[str, Any], message: str) -> None:
+    detection = make_detection()
+    Score.objects.create(detection=detection, model_version="other-1", fake_probability=0.5)
+    values = {"detection": detection, "model_version": "other-1", "fake_probability": 0.5} | values
+    with pytest.raises(IntegrityError, match=message), transaction.atomic():
+        Score.objects.create(**values)
