@@ -183,6 +183,12 @@ class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
             return queryset.filter(sha256=term), False
         return super().get_search_results(request, queryset, search_term)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        response = super().changelist_view(request, extra_context)
+        if shown := (getattr(response, "context_data", None) or {}).get("cl"):
+            workplace.remember_seen(request, *(detection.pk for detection in shown.result_list))
+        return response
+
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         workplace.remember_seen(request, object_id)
         return super().change_view(request, object_id, *args, **kwargs)

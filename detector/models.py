@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from detector.predictor import DecisionRule
 from detector.similarity import from_bands, to_bands, to_text, within_one_bit
-from detector.templatetags.display import percent
 from detector.visitors import visitor_key
 
 HASH_BANDS = ["hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"]
@@ -389,5 +388,5 @@ class Score(models.Model):
         ]
 
     def __str__(self) -> str:
-        said = "no face" if self.fake_probability is None else f"{percent(self.fake_probability)} fake"
+        said = "no face" if self.fake_probability is None else f"{self.fake_probability:.1%} fake"
         return f"{self.model_version}: {said}"

@@ -1,7 +1,8 @@
 """Perceptual hashes: pictures that look alike have hashes of which few bits differ. No Django, no database.
 
 The hash is ImageHash's dHash, 64 bits: whether each of 8 x 8 places is brighter than its left neighbour. It survives
-another size, format and compression, not cropping, turning or mirroring.
+another size, format and compression, not cropping, turning or mirroring. It also survives a swapped face in a larger
+picture: near means "worth a comparison", never "the same person" or "equally real".
 
 To find near ones without comparing with every row, a hash is kept as four bands of 16 bits. Of two hashes that differ
 in at most 7 bits, one band differs in at most one; so each of four indexes is asked for the 17 values within one bit.

@@ -35,12 +35,13 @@ def address(detection: Detection, *, in_queue: bool) -> str:
     return f"{page}?{IN_QUEUE}=1" if in_queue else page
 
 
-def remember_seen(request: HttpRequest, key: object) -> None:
-    """Notes that this reviewer has seen the machine's answer, after which no look at it is blind."""
+def remember_seen(request: HttpRequest, *keys: object) -> None:
+    """Notes of which detections this reviewer has seen the machine's answer, after which no look at them is blind."""
     if not settings.REVIEW_BLIND:
         return
-    seen = [known for known in request.session.get(SEEN_FIELD, []) if known != str(key)]
-    request.session[SEEN_FIELD] = [*seen, str(key)][-MOST_SEEN:]
+    now = [str(key) for key in keys]
+    before = [known for known in request.session.get(SEEN_FIELD, []) if known not in now]
+    request.session[SEEN_FIELD] = [*before, *now][-MOST_SEEN:]
 
 
 @never_cache

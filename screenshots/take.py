@@ -42,6 +42,7 @@ def running_application(data: Path) -> Iterator[str]:
         "MEDIA_ROOT": str(data / "media"),
         "REDIS_URL": "",
         "UPLOAD_RATE": "5/m",
+        "REVIEW_SAMPLE_PERCENT": "100",  # so that there is a queue
         "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
     }
     manage = [sys.executable, str(ROOT / "manage.py")]
@@ -163,13 +164,13 @@ def take_all(camera: Camera, photos: dict[str, Path]) -> None:
     camera.set_up(1280, 720)
     camera.open("/history/")
     camera.shoot("history")
-    camera.set_up(1280, 1330)
+    camera.set_up(1280, 1000)
     camera.open("/admin/login/?next=/admin/detector/detection/")
     camera.fill("#id_username", REVIEWER)
     camera.fill("#id_password", PASSWORD)
     camera.click("[type=submit]")
     camera.wait_for("/admin/detector/detection/")
-    camera.open(result.replace("/detections/", "/admin/detector/detection/") + "review/")
+    camera.open(result.replace("/detections/", "/admin/detector/detection/") + "review/?queue=1")
     camera.click("label[for=show-heatmap]")
     camera.fill("#id_note", "NASA's official portrait, compared with the original.")
     camera.driver.execute_script("window.scrollTo(0, 0)")

@@ -131,7 +131,7 @@ def visitor(client: Client) -> Client:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("change", "sentence"), [(lambda data: data, "This very file"), (remade, "A picture that looks the same")]
+    ("change", "sentence"), [(lambda data: data, "This very file"), (remade, "the review does not settle yours")]
 )
 def test_the_uploader_learns_that_people_have_judged_such_a_picture(
     visitor: Client, change: Any, sentence: str

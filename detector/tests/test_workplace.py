@@ -240,12 +240,13 @@ def test_a_blind_look_shows_neither_the_machine_s_answer_nor_anybody_s(reviewer:
     assert not Review.objects.latest("pk").is_blind
 
 
-@pytest.mark.parametrize("way", ["admin's page", "result page"])
-def test_no_look_is_blind_after_the_answer_was_seen(reviewer: Client, settings: Settings, way: str) -> None:
+@pytest.mark.parametrize(
+    "seen_at", ["/admin/detector/detection/", "/admin/detector/detection/{}/change/", "/detections/{}/"]
+)
+def test_no_look_is_blind_after_the_answer_was_seen(reviewer: Client, settings: Settings, seen_at: str) -> None:
     settings.REVIEW_BLIND = True
     detection = make_detection(0.5)
-    admin_page = reverse("admin:detector_detection_change", args=[detection.pk])
-    reviewer.get(admin_page if way == "admin's page" else detection.get_absolute_url())
+    reviewer.get(seen_at.format(detection.pk))
     decide(reviewer, queued(detection))
     assert not Review.objects.get().is_blind
 
