@@ -1,11 +1,12 @@
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -14,6 +15,7 @@ from detector.predictor import DecisionRule
 from detector.similarity import from_bands, to_bands, to_text, within_one_bit
 from detector.visitors import visitor_key
 
+BEFORE_ANY_REVIEW = datetime(1970, 1, 1, tzinfo=UTC)
 HASH_BANDS = ["hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
@@ -76,8 +78,8 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
 
     def to_review(self, reviewer: "models.Model | AnonymousUser") -> "DetectionQuerySet":
         """What waits for this reviewer, the most needed first and the oldest of those; not what they have answered."""
-        own = Review.objects.filter(detection=OuterRef("pk"), reviewer=reviewer.pk)
-        own = own.filter(Q(created_at__gte=OuterRef("appealed_at")) | Q(detection__appealed_at=None))
+        since = Coalesce(OuterRef("appealed_at"), BEFORE_ANY_REVIEW)  # one comparison, which an index join can answer
+        own = Review.objects.filter(detection=OuterRef("pk"), reviewer=reviewer.pk, created_at__gte=since)
         waiting = self.filter(~Exists(own), review_need__gt=ReviewNeed.NONE)
         return waiting.order_by("review_need", "created_at", "pk")
 

@@ -39,16 +39,14 @@ CHART_WIDTH, CHART_HEIGHT = 300, 100
 class Report:
     totals: dict[str, int]
     subjects: list[Subject]
+    cases: list[quality.Weighted]
     weeks: list[dict[str, Any]]
-
-    @property
-    def cases(self) -> list[quality.Weighted]:
-        return quality.weighted(self.subjects, self.totals)
 
 
 def make_report(*, model_version: str, since: datetime | None) -> Report:
     detections = _judged(model_version, since)
-    return Report(_totals(detections), list(_subjects(model_version, since)), _weeks(detections))
+    totals, subjects = _totals(detections), list(_subjects(model_version, since))
+    return Report(totals, subjects, quality.weighted(subjects, totals), _weeks(detections))
 
 
 @never_cache
