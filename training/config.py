@@ -45,7 +45,6 @@ class Config:
             large sources rule, 0.0 wears out the small ones.
         pseudo_fake_share: Share of the real draws that are turned into blended fakes (Shiohara & Yamasaki, "Detecting
             Deepfakes with Self-Blended Images", CVPR 2022), labelled fake.
-        prior: Share of fakes among uploads that the calibrated probability assumes.
         limit_per_source: Uses at most this many pictures of each source and split; None uses all.
     """
 
@@ -66,7 +65,6 @@ class Config:
     label_smoothing: float = 0.05
     source_power: float = 0.5
     pseudo_fake_share: float = 0.15
-    prior: float = 0.5
     limit_per_source: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
