@@ -8,24 +8,21 @@ megapixels. The pictures are generated from the public-domain portrait that come
 import argparse
 import importlib.metadata
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from PIL import Image
 
-import keras  # noqa: E402  (the log level has to be set first)
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from ai_edge_litert.interpreter import Interpreter  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from benchmarks.timing import interleaved, print_table  # noqa: E402
-from detector.faces import BoundingBox, FaceDetector  # noqa: E402
-from detector.images import DecodedImage, decode_image  # noqa: E402
-from detector.predictor import LiteRTClassifier, Predictor, load_predictor  # noqa: E402
-from detector.preprocessing import face_input, square_crop  # noqa: E402
+from benchmarks.timing import interleaved, print_table
+from detector.faces import BoundingBox, FaceDetector
+from detector.images import DecodedImage, decode_image
+from detector.predictor import LiteRTClassifier, Predictor, load_predictor
+from detector.preprocessing import face_input, square_crop
 
 MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
 KERAS_PREDICT = "Keras predict (the original)"

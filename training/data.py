@@ -90,7 +90,7 @@ def read_manifest(faces_dir: Path) -> list[Sample]:
         for row in csv.DictReader(file):
             if row["split"] not in SPLITS or row["label"] not in _LABELS:
                 raise ValueError(f"{row['path']}: unknown split {row['split']!r} or label {row['label']!r}.")
-            box = tuple(float(row[key]) for key in ("face_x", "face_y", "face_w", "face_h")) if row["face_w"] else None
+            left, top, width, height = (float(row[key] or "nan") for key in ("face_x", "face_y", "face_w", "face_h"))
             samples.append(
                 Sample(
                     path=row["path"],
@@ -99,7 +99,7 @@ def read_manifest(faces_dir: Path) -> list[Sample]:
                     source=row["source"],
                     generator=row["generator"],
                     group=row["group"],
-                    yunet=box,  # type: ignore[arg-type]
+                    yunet=(left, top, width, height) if row["face_w"] else None,
                 )
             )
             # One video may be tested in both test sets (its unseen manipulation apart); none is also learnt from.

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib import pyplot as plt
 
-matplotlib.use("svg")
+plt.switch_backend("svg")
 # The same figures give the same bytes.
 matplotlib.rcParams.update({"svg.hashsalt": "model-card", "svg.fonttype": "none", "font.size": 9})
-
-from matplotlib import pyplot as plt  # noqa: E402  (the backend has to be chosen first)
 
 _METADATA = {"Date": None}
 _SPLITS = {"test": "#1f5fa8", "test_unseen": "#c2571a"}

@@ -50,15 +50,18 @@ SHORT = Config(
 
 def folds() -> dict[str, tuple[int, Callable[[Sample], bool]]]:
     """Returns name -> (label of what is left out, whether a sample is left out)."""
-    found: dict[str, tuple[int, Callable[[Sample], bool]]] = {}
-    for kind in sorted(set(KINDS.values()) - {"real"}):
-        found[f"fake_{kind}"] = (FAKE, lambda each, kind=kind: KINDS[each.generator] == kind)  # type: ignore[misc]
-    for group, sources in REAL_GROUPS.items():
-        found[f"real_{group}"] = (
-            REAL,
-            lambda each, sources=sources: each.label == REAL and each.source in sources,  # type: ignore[misc]
-        )
-    return found
+    kinds = sorted(set(KINDS.values()) - {"real"})
+    return {f"fake_{kind}": (FAKE, _is_kind(kind)) for kind in kinds} | {
+        f"real_{group}": (REAL, _is_real_of(sources)) for group, sources in REAL_GROUPS.items()
+    }
+
+
+def _is_kind(kind: str) -> Callable[[Sample], bool]:
+    return lambda each: KINDS[each.generator] == kind
+
+
+def _is_real_of(sources: tuple[str, ...]) -> Callable[[Sample], bool]:
+    return lambda each: each.label == REAL and each.source in sources
 
 
 def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> dict[str, Any]:
