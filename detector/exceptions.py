@@ -43,3 +43,7 @@ class AppealRefused(DetectorError):
 
 class PictureGone(DetectorError):
     """The detection has no picture any more, so nobody can review it."""
+
+
+class OwnUpload(DetectorError):
+    """Nobody reviews what they uploaded themselves."""

@@ -77,10 +77,10 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         return self.order_by("-created_at", "-pk")
 
     def to_review(self, reviewer: "models.Model | AnonymousUser") -> "DetectionQuerySet":
-        """What waits for this reviewer, the most needed first and the oldest of those; not what they have answered."""
+        """What waits for this reviewer, the most needed first; not what they answered, nor their own uploads."""
         since = Coalesce(OuterRef("appealed_at"), BEFORE_ANY_REVIEW)  # one comparison, which an index join can answer
         own = Review.objects.filter(detection=OuterRef("pk"), reviewer=reviewer.pk, created_at__gte=since)
-        waiting = self.filter(~Exists(own), review_need__gt=ReviewNeed.NONE)
+        waiting = self.filter(~Exists(own), review_need__gt=ReviewNeed.NONE).exclude(owner=reviewer.pk)
         return waiting.order_by("review_need", "created_at", "pk")
 
     def after(self, detection: "Detection") -> "DetectionQuerySet":

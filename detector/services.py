@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from detector.exceptions import AppealRefused, ModelUnavailable, PictureGone, StaleReview
+from detector.exceptions import AppealRefused, ModelUnavailable, OwnUpload, PictureGone, StaleReview
 from detector.images import DecodedImage, decode_image, encode_jpeg
 from detector.models import Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
@@ -162,11 +162,14 @@ def review_create(*, detection: Detection, reviewer: User, verdict: str, note: s
     Raises:
         StaleReview: Somebody else reviewed it after the page was opened. Nothing is stored.
         PictureGone: There is no picture any more.
+        OwnUpload: The reviewer uploaded it.
     """
     with transaction.atomic():
         current = Detection.objects.select_for_update().get(pk=detection.pk)
         if not current.has_picture:
             raise PictureGone("There is no picture to review any more.")
+        if current.owner_id == reviewer.pk:
+            raise OwnUpload("Somebody else has to review what you uploaded.")
         if current.review_count != look.seen_count:
             raise StaleReview("Somebody else has reviewed this in the meantime.", seen_count=look.seen_count)
         review = Review.objects.create(

@@ -53,10 +53,13 @@ def review(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not detection.has_picture:
         messages.warning(request, "There is no picture to review any more; the figures and reviews stay.")
         return redirect("admin:detector_detection_change", detection.pk)
+    assert request.user.is_authenticated  # the admin lets nobody else in
+    if detection.owner_id == request.user.pk:
+        messages.warning(request, "Somebody else has to review what you uploaded.")
+        return redirect("admin:detector_detection_change", detection.pk)
     form = ReviewForm(request.POST or None, detection=detection)
     if not form.is_valid():
         return _page(request, detection, form, status=HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK)
-    assert request.user.is_authenticated  # the admin lets nobody else in
     following = _neighbours(request, detection)["next_page"]
     try:
         written = services.review_create(

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -15,6 +15,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from detector import services
+from detector.exceptions import OwnUpload
 from detector.models import Detection, Review
 from detector.reviews import Look
 from detector.tests.factories import make_detection, make_review, make_user
@@ -290,3 +291,15 @@ def test_the_queue_leads_to_no_other_page(reviewer: Client) -> None:
     assertContains(reviewer.get(reverse("admin:index")), QUEUE)
     for name in ("change", "delete", "history"):
         assert reviewer.get(f"{QUEUE}{detection.pk}/{name}/").status_code == HTTPStatus.NOT_FOUND
+
+
+def test_nobody_reviews_what_they_uploaded(reviewer: Client) -> None:
+    grace = User.objects.get(username="grace")
+    own = make_detection(0.5, owner=grace)
+    assert list(Detection.objects.to_review(grace)) == []
+    response = reviewer.get(page(own), follow=True)
+    assertRedirects(response, reverse("admin:detector_detection_change", args=[own.pk]))
+    assertContains(response, "Somebody else has to review what you uploaded.")
+    with pytest.raises(OwnUpload):
+        make_review(own, reviewer=grace)
+    assert not Review.objects.exists()
