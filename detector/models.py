@@ -1,7 +1,10 @@
+import re
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -17,6 +20,7 @@ from detector.visitors import visitor_key
 
 BEFORE_ANY_REVIEW = datetime(1970, 1, 1, tzinfo=UTC)
 HASH_BANDS = ["hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"]
+MOST_OWNERS_FOUND = 1000  # accounts whose uploads a search lists
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
@@ -68,6 +72,25 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         for name, band in zip(HASH_BANDS, to_bands(value), strict=True):
             maybe |= Q(**{f"{name}__in": list(within_one_bit(band))})
         return self.filter(maybe)
+
+    def matching(self, word: str, *, with_owners: bool) -> "DetectionQuerySet":
+        """Those with the word in their file name or as the start of their SHA-256, or whose owner's name has it."""
+        found = Q(original_name__icontains=word)
+        if re.fullmatch(r"[0-9a-f]{4,64}", word):
+            found |= Q(sha256__gte=word, sha256__lt=f"{word}g")  # "g" follows every hexadecimal digit
+        if with_owners:
+            # Their keys, not a join: an "or" over two tables can use no index of either.
+            users = get_user_model().objects.filter(Q(username__icontains=word) | Q(email__icontains=word))
+            found |= Q(owner__in=list(users.order_by("pk").values_list("pk", flat=True)[:MOST_OWNERS_FOUND]))
+        return self.filter(found)
+
+    def model_versions(self) -> Iterator[str]:
+        """Every model version that there is, each found by index from the one before."""
+        versions = self.order_by("model_version").values_list("model_version", flat=True)
+        version = versions.first()
+        while version is not None:
+            yield version
+            version = versions.filter(model_version__gt=version).first()
 
     def with_old_picture(self, before: datetime) -> "DetectionQuerySet":
         """Those uploaded before that moment whose picture is still there."""
@@ -197,6 +220,8 @@ class Detection(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="detection_owner_newest"),
             models.Index(fields=["session_key", "-created_at"], name="detection_session_newest"),
+            models.Index(fields=["model_version"], name="detection_model_version"),
+            models.Index(fields=["verdict", "-created_at"], name="detection_verdict_newest"),
             models.Index(
                 fields=["review_need", "created_at", "id"],
                 condition=Q(review_need__gt=0),
@@ -392,3 +417,16 @@ class Score(models.Model):
     def __str__(self) -> str:
         said = "no face" if self.fake_probability is None else f"{self.fake_probability:.1%} fake"
         return f"{self.model_version}: {said}"
+
+
+class UploadWeek(models.Model):
+    """What the quality page counts of the uploads of one past week, kept so that a million are not counted each time.
+
+    Nothing but a deletion changes a past week, and that removes its row; whatever is missing is counted again.
+    """
+
+    start = models.DateTimeField(unique=True, help_text="Monday, midnight.")
+    by_model = models.JSONField(help_text="Per model version: n, real, undecided, score_sum and ten bins.")
+
+    def __str__(self) -> str:
+        return f"Week from {self.start:%Y-%m-%d}"

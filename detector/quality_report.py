@@ -1,33 +1,34 @@
 """The quality page: what reviews say about the machine, per model version and by week."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from io import StringIO
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Avg, Count, F, Q
-from django.db.models.functions import Coalesce, TruncWeek
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from detector import quality
-from detector.models import Detection, DetectionQuerySet, Review
+from detector import quality, upload_weeks
+from detector.models import Review
 from detector.predictor import DecisionRule
 from detector.quality import FAKE, REAL, UNCERTAIN, Share, Subject
 from detector.reviews import agreed_verdict
 
 PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
 DEFAULT_PERIOD = "12"
-IS_UNCERTAIN = Q(verdict=FAKE, fake_probability__lt=1.0 - F("uncertain_above"))
 REVIEW_FIELDS = [
     *("detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
     *("threshold", "uncertain_above", "is_sampled", "sample_percent"),
@@ -44,9 +45,11 @@ class Report:
 
 
 def make_report(*, model_version: str, since: datetime | None) -> Report:
-    detections = _judged(model_version, since)
-    totals, subjects = _totals(detections), list(_subjects(model_version, since))
-    return Report(totals, subjects, quality.weighted(subjects, totals), _weeks(detections))
+    """Of whole weeks, from the one on that has `since` in it."""
+    since = since and upload_weeks.week_start(since)
+    weeks = upload_weeks.weeks_since(since, model_version=model_version)
+    totals, subjects = _totals(weeks), list(_subjects(model_version, since))
+    return Report(totals, subjects, quality.weighted(subjects, totals), weeks)
 
 
 @never_cache
@@ -54,7 +57,8 @@ def make_report(*, model_version: str, since: datetime | None) -> Report:
 def page(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perms(["detector.view_detection", "detector.view_review"]):
         raise PermissionDenied
-    versions = sorted(Review.objects.exclude(model_version="").values_list("model_version", flat=True).distinct())
+    reviewed = Review.objects.exclude(model_version="").order_by()  # without an order: it would be part of "distinct"
+    versions = sorted(reviewed.values_list("model_version", flat=True).distinct())
     version = request.GET.get("model", "")
     version = version if version in versions else ""
     period = request.GET.get("period", DEFAULT_PERIOD)
@@ -82,21 +86,9 @@ def page(request: HttpRequest) -> HttpResponse:
     return render(request, "admin/detector/review/quality.html", context)
 
 
-def _judged(model_version: str, since: datetime | None) -> DetectionQuerySet:
-    """What could come to review: uploads with a verdict, whose picture was kept at first."""
-    detections = Detection.objects.filter(status=Detection.Status.DONE).exclude(picture_removed_at=F("created_at"))
-    if model_version:
-        detections = detections.filter(model_version=model_version)
-    return detections.filter(created_at__gte=since) if since else detections
-
-
-def _totals(detections: DetectionQuerySet) -> dict[str, int]:
-    counts: dict[str, int] = detections.aggregate(
-        real=Count("pk", filter=Q(verdict=REAL)),
-        fake=Count("pk", filter=Q(verdict=FAKE)),
-        uncertain=Count("pk", filter=IS_UNCERTAIN),
-    )
-    return {REAL: counts["real"], FAKE: counts["fake"] - counts["uncertain"], UNCERTAIN: counts["uncertain"]}
+def _totals(weeks: list[dict[str, Any]]) -> dict[str, int]:
+    real, undecided = (sum(week[name] for week in weeks) for name in ("real", "undecided"))
+    return {REAL: real, FAKE: sum(week["n"] for week in weeks) - real - undecided, UNCERTAIN: undecided}
 
 
 def _subjects(model_version: str, since: datetime | None) -> Iterator[Subject]:
@@ -105,41 +97,39 @@ def _subjects(model_version: str, since: datetime | None) -> Iterator[Subject]:
     if model_version:
         reviews = reviews.filter(model_version=model_version)
     if since:
-        reviews = reviews.annotate(uploaded_at=Coalesce("detection__created_at", "created_at"))
+        # No review is older than its upload, so the index on the reviews' time finds few to join.
+        recent = reviews.filter(created_at__gte=since)
+        reviews = recent.annotate(uploaded_at=Coalesce("detection__created_at", "created_at"))
         reviews = reviews.filter(uploaded_at__gte=since)
-    rows = reviews.order_by("detection_key", "ordinal").values(*REVIEW_FIELDS)
-    for _, of_one in groupby(rows.iterator(), key=lambda row: row["detection_key"]):
+    rows = reviews.order_by("detection_key", "ordinal").values_list(*REVIEW_FIELDS)
+    for _, of_one in groupby(rows, key=itemgetter(0)):
         yield _subject(list(of_one))
 
 
-def _subject(reviews: list[dict[str, Any]]) -> Subject:
-    opinions = {row["reviewer_key"] or f"review {row['pk']}": row["verdict"] for row in reviews}
-    newest = reviews[-1]
-    rule = DecisionRule(real_threshold=newest["threshold"], uncertain_above=newest["uncertain_above"])
-    machine = newest["machine_verdict"]
+def _subject(reviews: list[tuple[Any, ...]]) -> Subject:
+    opinions = tuple({who or f"review {pk}": verdict for _, who, pk, verdict, *_ in reviews}.values())
+    *_, machine, fake_probability, threshold, uncertain_above, is_sampled, sample_percent = reviews[-1]
+    rule = _rule(threshold, uncertain_above)
     return Subject(
-        stratum=UNCERTAIN if rule.is_uncertain(newest["fake_probability"]) else machine,
-        truth=agreed_verdict(machine, opinions.values(), reviewers_needed=settings.REVIEWERS_NEEDED),
-        fake_probability=newest["fake_probability"],
-        sample_percent=newest["sample_percent"] if newest["is_sampled"] else 0.0,
-        opinions=tuple(opinions.values()),
+        stratum=UNCERTAIN if rule.is_uncertain(fake_probability) else machine,
+        truth=_truth(machine, opinions, settings.REVIEWERS_NEEDED),
+        fake_probability=fake_probability,
+        sample_percent=sample_percent if is_sampled else 0.0,
+        opinions=opinions,
     )
 
 
-def _weeks(detections: DetectionQuerySet) -> list[dict[str, Any]]:
-    """Per week of upload: how many, how many decided, the mean score and its histogram."""
-    bins = {f"bin_{number}": Count("pk", filter=_in_bin(number)) for number in range(quality.BINS)}
-    weeks = detections.annotate(week=TruncWeek("created_at")).values("week")
-    weeks = weeks.annotate(
-        n=Count("pk"), undecided=Count("pk", filter=IS_UNCERTAIN), mean=Avg("fake_probability"), **bins
-    )
-    return [dict(week) for week in weeks.order_by("week")]
+# Of twenty thousand uploads there are only a few different ones.
 
 
-def _in_bin(number: int) -> Q:
-    low, high = number / quality.BINS, (number + 1) / quality.BINS
-    upper = Q() if number == quality.BINS - 1 else Q(fake_probability__lt=high)
-    return Q(fake_probability__gte=low) & upper
+@lru_cache(maxsize=256)
+def _rule(threshold: float, uncertain_above: float) -> DecisionRule:
+    return DecisionRule(real_threshold=threshold, uncertain_above=uncertain_above)
+
+
+@lru_cache(maxsize=1024)
+def _truth(machine: str, opinions: tuple[str, ...], reviewers_needed: int) -> str:
+    return agreed_verdict(machine, opinions, reviewers_needed=reviewers_needed)
 
 
 # Tables: what the page shows and the CSV holds.
@@ -182,7 +172,7 @@ def _summary(report: Report) -> dict[str, Any]:
 
 def _confusion(cases: list[quality.Weighted]) -> dict[str, Any]:
     counts = quality.confusion(cases)
-    seen = quality.confusion([quality.Weighted(case.subject, 1.0) for case in cases])
+    seen = Counter((case.subject.verdict, case.subject.truth) for case in cases)
     rows = [
         [
             f"{said.title()} said the machine",
@@ -220,7 +210,7 @@ def _by_week(weeks: list[dict[str, Any]]) -> dict[str, Any]:
     rows = []
     before = [0] * quality.BINS
     for week in weeks:
-        histogram = [week[f"bin_{number}"] for number in range(quality.BINS)]
+        histogram = week["bins"]
         stability = quality.population_stability(histogram, before)
         rows.append(
             [

@@ -7,7 +7,7 @@ from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from detector import services
+from detector import services, upload_weeks
 from detector.models import Detection
 from detector.visitors import forget_visitor_key, visitor_key
 
@@ -26,3 +26,8 @@ def claim_detections(sender: Any, request: HttpRequest | None, user: User, **kwa
 def remove_files(sender: Any, instance: Detection, **kwargs: Any) -> None:
     """However a row goes (page, admin, the account's deletion), its files go with it, once that is certain."""
     transaction.on_commit(lambda: services.files_remove(detection=instance))
+
+
+@receiver(post_delete, sender=Detection, dispatch_uid="detector.recount_week")
+def recount_week(sender: Any, instance: Detection, **kwargs: Any) -> None:
+    transaction.on_commit(lambda: upload_weeks.recount_week_of(instance.created_at))

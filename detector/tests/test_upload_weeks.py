@@ -1,0 +1,64 @@
+"""The weekly figures of the quality page: kept once a week is over, counted again after a deletion."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import DjangoCaptureOnCommitCallbacks
+
+from detector import services, upload_weeks
+from detector.models import UploadWeek
+from detector.tests.factories import make_detection
+
+pytestmark = pytest.mark.django_db
+
+
+def sizes() -> list[int]:
+    return [week["n"] for week in upload_weeks.weeks_since(None)]
+
+
+def test_past_weeks_are_kept_and_the_current_one_is_counted_anew() -> None:
+    old = make_detection(0.9, created_at=timezone.now() - timedelta(weeks=3))
+    make_detection(0.9)
+    assert sizes() == [1, 1]
+    assert UploadWeek.objects.filter(start=upload_weeks.week_start(old.created_at)).exists()
+    assert not UploadWeek.objects.filter(start=upload_weeks.week_start(timezone.now())).exists()
+    make_detection(0.1)
+    with CaptureQueriesContext(connection) as captured:
+        assert sizes() == [1, 2]
+    assert "INSERT" not in str(captured.captured_queries)
+
+
+def test_what_is_kept_is_what_was_counted() -> None:
+    for score in (0.05, 0.5, 0.95, 1.0):
+        make_detection(score, created_at=timezone.now() - timedelta(weeks=2))
+    make_detection(no_face=True, created_at=timezone.now() - timedelta(weeks=2))
+    counted, kept = upload_weeks.weeks_since(None), upload_weeks.weeks_since(None)
+    assert counted == kept
+    assert [(week["n"], week["real"], week["undecided"]) for week in kept] == [(4, 1, 1)]
+    assert kept[0]["mean"] == pytest.approx(0.625)
+    assert kept[0]["bins"] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 2]
+
+
+def test_a_deletion_has_its_week_counted_again(
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    old = [make_detection(0.9, created_at=timezone.now() - timedelta(weeks=2)) for _ in range(2)]
+    assert sizes() == [2]
+    with django_capture_on_commit_callbacks(execute=True):
+        services.detection_delete(detection=old[0])
+    assert sizes() == [1]
+
+
+def test_a_week_is_narrowed_to_a_model() -> None:
+    for version in ("test-1", "test-2", "test-2"):
+        make_detection(0.9, model_version=version, created_at=timezone.now() - timedelta(weeks=2))
+    for _ in ("counted", "kept"):
+        assert [week["n"] for week in upload_weeks.weeks_since(None, model_version="test-2")] == [2]
+    assert upload_weeks.weeks_since(None, model_version="unknown") == []
+
+
+def test_without_uploads_there_are_no_weeks() -> None:
+    assert upload_weeks.weeks_since(None) == []
