@@ -16,10 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The checks read no .env and touch no database: their result must not depend on one installation's settings.
 CHECK_ENV := DEBUG=false SECRET_KEY=only-for-checks DATABASE_URL=sqlite://:memory:
 
-.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench clean web full
+.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review clean web full
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.web .env  ## start the detector at http://127.0.0.1:8000 (HOST and PORT change that)
 	@$(MANAGE) migrate --no-input --verbosity 0
@@ -52,6 +52,9 @@ evaluate: $(VENV)/.full  ## print and store the model's figures (EVALUATE_ARGS a
 
 bench: $(VENV)/.full  ## cost of a prediction and of a detection, against the original's way
 	$(BIN)/python -m benchmarks.predictor $(BENCH_ARGS)
+
+bench-review: $(VENV)/.full  ## cost of the admin's pages at up to a million detections (BENCH_ARGS="--database sqlite")
+	$(BIN)/python -m benchmarks.review_scale $(BENCH_ARGS)
 
 clean:  ## remove the virtual environment and caches; data, uploads and .env stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache staticfiles

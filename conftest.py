@@ -8,7 +8,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import django
 import pytest
 import redis
 
+from benchmarks.private_postgres import postgres_programs, private_postgres
 from detector.private_redis import PrivateRedis
 
 ROOT = Path(__file__).parent
@@ -39,14 +39,6 @@ django.setup()
 def shared_path(variable: str, default: str) -> Path:
     """Where training data lies; relative paths start at the repository's root."""
     return ROOT / os.environ.get(variable, default)
-
-
-def postgres_programs() -> Path | None:
-    """Folder of initdb and pg_ctl, which Debian keeps off the PATH."""
-    on_path = shutil.which("initdb")
-    found = [Path(on_path).parent] if on_path else []
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in found if (folder / "pg_ctl").exists()), None)
 
 
 def missing_redis() -> str | None:
@@ -151,28 +143,5 @@ def redis_server(redis_process: PrivateRedis) -> PrivateRedis:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """Address of an empty database in a private PostgreSQL cluster, understood by psycopg and by DATABASE_URL."""
-    programs = postgres_programs()
-    assert programs is not None
-    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
-    # The server refuses to run as root, and its own user has to reach its files.
-    user = "postgres" if os.geteuid() == 0 else None
-    if user:
-        shutil.chown(directory, user)
-
-    def run(program: str, *arguments: str) -> None:
-        with (directory / "output.log").open("ab") as output:  # a pipe would stay open in the server and never end
-            subprocess.run(
-                [programs / program, *arguments], check=True, cwd=directory, user=user, stdout=output, stderr=output
-            )
-
-    data = str(directory / "data")
-    try:
-        run(
-            "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--no-locale"
-        )
-        run("pg_ctl", "--pgdata", data, "--wait", "--options", f"-k {directory} -h '' -F", "start")
-        yield f"postgres://postgres@/postgres?host={directory}"
-    finally:
-        if (directory / "data" / "postmaster.pid").exists():
-            run("pg_ctl", "--pgdata", data, "--wait", "--mode", "immediate", "stop")
-        shutil.rmtree(directory)
+    with private_postgres() as url:
+        yield url

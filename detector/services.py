@@ -1,4 +1,4 @@
-"""The use cases of the application: nothing else writes a Detection, a Review or a Score."""
+"""The use cases of the application: nothing else writes a Detection, a Review or a Score, but demo.py made-up ones."""
 
 import logging
 import unicodedata
