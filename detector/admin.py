@@ -113,6 +113,7 @@ class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     search_help_text = (
         "File name, SHA-256, perceptual hash or, if you may see accounts, the owner's user name or e-mail address"
     )
+    date_hierarchy = "created_at"
     ordering = ["-created_at"]
     fieldsets = [
         (None, {"fields": ["picture"]}),

@@ -92,6 +92,41 @@ def test_it_is_filtered(staff: Client, query: dict[str, str], expected: set[str]
     assert found(staff, **query) == expected
 
 
+def uploaded_on(*days: tuple[int, int, int]) -> None:
+    for day in days:
+        make_detection(created_at=datetime(*day, 23, 30, tzinfo=UTC))
+
+
+def test_the_dates_lead_from_years_to_days(staff: Client) -> None:
+    uploaded_on((2024, 12, 31), (2026, 1, 1), (2026, 3, 30), (2026, 4, 2))
+    for query, links in (
+        ({}, ["2024", "2025", "2026"]),
+        ({"created_at__year": "2026"}, [f"{month} 2026" for month in ("January", "February", "March", "April")]),
+        ({"created_at__year": "2026", "created_at__month": "3"}, ["March 30"]),
+    ):
+        content = staff.get(LIST, query).content.decode()
+        toplinks = content[content.index("toplinks") :].split("</nav>")[0]
+        assert [link for link in links if f">{link}</a>" in toplinks] == links
+
+
+@pytest.mark.parametrize(
+    ("kind", "days", "expected"),
+    [
+        ("year", [(2023, 12, 31), (2025, 1, 1)], [(2023, 1, 1), (2024, 1, 1), (2025, 1, 1)]),
+        ("month", [(2024, 1, 31), (2024, 3, 1)], [(2024, 1, 1), (2024, 2, 1), (2024, 3, 1)]),
+        ("day", [(2024, 2, 28), (2024, 3, 1)], [(2024, 2, 28), (2024, 2, 29), (2024, 3, 1)]),
+        ("day", [(2024, 2, 28)], [(2024, 2, 28)]),
+        ("year", [], []),
+    ],
+)
+def test_the_periods_between_the_first_and_the_last_upload(
+    kind: str, days: list[tuple[int, int, int]], expected: list[tuple[int, int, int]]
+) -> None:
+    uploaded_on(*days)
+    periods = Detection.objects.all().datetimes("created_at", kind)
+    assert [(each.year, each.month, each.day, each.hour) for each in periods] == [(*day, 0) for day in expected]
+
+
 def test_more_rows_take_no_more_queries(staff: Client, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     for number in range(8):
         make_detection(owner=make_user(f"user{number}"))
