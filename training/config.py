@@ -16,8 +16,8 @@ class Stage:
             can run at a smaller, cheaper size; the last stage has to run at the size that is served.
         learning_rate: Peak of the cosine schedule.
         train_from: Share of the backbone's layers, from the input, that stays frozen: 0.0 trains all of it.
-        augmentation: Scales the probability of every change to a file's history, 0 to 1. The thought is that
-            strong ones first teach what survives them, and fewer in the end come closer to what is served; not compared.
+        augmentation: Scales the probability of every change to a file's history, 0 to 1. Strong ones first are
+            to teach what survives them, fewer in the end to come closer to what is served; not compared.
     """
 
     epochs: int
