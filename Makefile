@@ -7,6 +7,8 @@ PORT ?= 8000
 TRAIN_ARGS ?=
 EVALUATE_ARGS ?=
 BENCH_ARGS ?=
+LOCK_ARGS ?=
+AUDIT_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,10 +18,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The checks read no .env and touch no database: their result must not depend on one installation's settings.
 CHECK_ENV := DEBUG=false SECRET_KEY=only-for-checks DATABASE_URL=sqlite://:memory:
 
-.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review clean web full
+.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review clean web s3 full lock audit
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.web .env  ## start the detector at http://127.0.0.1:8000 (HOST and PORT change that)
 	@$(MANAGE) migrate --no-input --verbosity 0
@@ -61,7 +63,24 @@ clean:  ## remove the virtual environment and caches; data, uploads and .env sta
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 web: $(VENV)/.web  ## install what a server needs
+s3: $(VENV)/.s3  ## install what pictures in S3-compatible storage need as well
 full: $(VENV)/.full  ## install everything, with TensorFlow and the test tools
+
+# Versions that are locked stay as long as they fit; LOCK_ARGS=--upgrade takes the newest.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+	--custom-compile-command 'make lock'
+
+lock: $(VENV)/.full  ## write the lock files anew from requirements/*.in (LOCK_ARGS=--upgrade for newer versions)
+	$(LOCK) $(LOCK_ARGS) --excludes requirements/web-excludes.in --output-file requirements-web.txt requirements/web.in
+	$(LOCK) $(LOCK_ARGS) --excludes requirements/s3-excludes.in --constraint requirements-web.txt \
+	--output-file requirements-s3.txt requirements/s3.in
+	$(LOCK) $(LOCK_ARGS) --constraint requirements-web.txt --constraint requirements-s3.txt \
+	--output-file requirements.txt requirements/full.in
+
+# Needs the internet, so it is no part of `make test`; where the advisories cannot be asked it fails. requirements.txt
+# holds the packages of the other two lock files as well.
+audit: $(VENV)/.full  ## ask PyPI for known vulnerabilities of what is locked (AUDIT_ARGS="--vulnerability-service osv")
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt $(AUDIT_ARGS)
 
 # An existing environment is kept: only a missing interpreter makes a new one. A half-made one is removed again.
 $(BIN)/python:
@@ -71,16 +90,20 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	echo 'Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
+# The lock files are complete and every file in them has its hash: pip resolves nothing and takes nothing else.
 # --no-compile: Python compiles the modules that are really imported, which is a small part and saves seconds here.
 $(VENV)/.web: requirements-web.txt | $(BIN)/python
 	@echo 'Installing what the server needs (once) ...'
-	@$(PIP) install --quiet --no-deps --no-compile -r requirements-web.txt
+	@$(PIP) install --quiet --no-deps --require-hashes --no-compile -r requirements-web.txt
 	@touch $@
 
-# The extra packages of the full set are resolved by pip (what they need differs between systems), then checked.
+$(VENV)/.s3: requirements-s3.txt | $(VENV)/.web
+	@$(PIP) install --quiet --no-deps --require-hashes --no-compile -r requirements-s3.txt
+	@touch $@
+
 $(VENV)/.full: requirements.txt requirements-web.txt | $(VENV)/.web
 	@echo 'Installing TensorFlow and the test tools (once) ...'
-	@$(PIP) install --quiet -r requirements.txt
+	@$(PIP) install --quiet --no-deps --require-hashes -r requirements.txt
 	@$(PIP) check
 	@touch $@
 

@@ -65,5 +65,5 @@ def test_an_old_python_is_refused_with_its_version(checkout: Path) -> None:
 
 def test_help_lists_the_targets_that_the_project_is_used_by(checkout: Path) -> None:
     listed = make(checkout, "help").stdout
-    for target in ("run", "test", "lint", "typecheck", "admin", "train", "evaluate", "clean"):
+    for target in ("run", "test", "lint", "typecheck", "admin", "train", "evaluate", "clean", "lock", "audit"):
         assert f"make {target} " in listed
