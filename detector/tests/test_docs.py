@@ -75,7 +75,8 @@ def test_documented_defaults_are_those_of_the_settings() -> None:
 
 
 def test_every_make_target_in_the_documents_exists() -> None:
-    named = set(re.findall(r"\bmake ([a-z0-9-]+)", "\n".join([*fenced_blocks("bash"), *re.findall(r"`[^`\n]+`", README)])))
+    commands = "\n".join([*fenced_blocks("bash"), *re.findall(r"`[^`\n]+`", README)])
+    named = set(re.findall(r"\bmake ([a-z0-9-]+)", commands))
     assert {"run", "test"} <= named
     assert named <= MAKE_TARGETS
 
