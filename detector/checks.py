@@ -24,6 +24,7 @@ AT_LEAST_ONE = (
     "PREDICTOR_THREADS",
     "REVIEWERS_NEEDED",
 )
+METRICS_TOKEN_LENGTH = 16
 
 
 @register(Tags.models, deploy=True)
@@ -114,6 +115,28 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     return errors
 
 
+@register("detector")
+def check_watching(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    if 0 < len(settings.METRICS_TOKEN) < METRICS_TOKEN_LENGTH:
+        errors.append(
+            Error(
+                f"METRICS_TOKEN is too short: {len(settings.METRICS_TOKEN)} characters.",
+                hint=f"It is a random secret of at least {METRICS_TOKEN_LENGTH}; empty switches /metrics off.",
+                id="detector.E010",
+            )
+        )
+    if settings.READY_MIN_FREE_BYTES < 0:
+        errors.append(
+            Error(
+                f"READY_MIN_FREE_BYTES is {settings.READY_MIN_FREE_BYTES}.",
+                hint="It is a number of bytes; 0 asks only whether something can be written.",
+                id="detector.E011",
+            )
+        )
+    return errors
+
+
 @register(Tags.caches, deploy=True)
 def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     if settings.REDIS_URL:
@@ -133,7 +156,7 @@ def require_sound_setup() -> None:
     Raises:
         ImproperlyConfigured: With the sentences of every check that failed.
     """
-    checks = (check_model, check_thresholds, check_rates, check_numbers)
+    checks = (check_model, check_thresholds, check_rates, check_numbers, check_watching)
     problems = [problem for check in checks for problem in check(None)]
     if problems:
         raise ImproperlyConfigured("\n".join(f"{problem.id}: {problem.msg} {problem.hint}" for problem in problems))

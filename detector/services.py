@@ -1,6 +1,7 @@
 """The use cases of the application: nothing else writes a Detection, a Review or a Score, but demo.py made-up ones."""
 
 import logging
+import time
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from detector import metrics
 from detector.exceptions import AppealRefused, ModelUnavailable, OwnUpload, PictureGone, StaleReview
 from detector.images import DecodedImage, decode_image, encode_jpeg
 from detector.models import Detection, Review, Score, picture_path, thumbnail_path
@@ -85,11 +87,13 @@ def detection_create(
     detection.perceptual_hash = perceptual_hash(image.pixels)
     detection.is_sampled = is_drawn(detection.pk, sample_percent)
     _analyse(detection, image, rule)
+    started = time.perf_counter()
     if keep_picture:
         _store(detection, data, encode_jpeg(image.pixels, max_side=THUMBNAIL_SIDE))
     else:
         detection.picture_removed_at = detection.created_at
         detection.save(force_insert=True)
+    metrics.detection_stored(detection, store_s=time.perf_counter() - started)
     return detection
 
 

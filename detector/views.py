@@ -10,19 +10,21 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.templatetags.static import static
+from django.utils.crypto import constant_time_compare
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.csrf import requires_csrf_token
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from detector import known, media, model_cards, ratelimits, services, workplace
+from detector import known, media, metrics, model_cards, ratelimits, services, workplace
 from detector.exceptions import AppealRefused
 from detector.forms import AppealForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
 from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
+from detector.readiness import readiness
 from detector.responses import picture_too_large, refuse, wants_json
 from detector.templatetags.display import duration
 from detector.visitors import ensure_visitor_key, keep_session
@@ -268,6 +270,28 @@ def about(request: HttpRequest) -> HttpResponse:
 def healthz(request: HttpRequest) -> HttpResponse:
     """Answers as long as this process does; it asks neither the database nor Redis."""
     return JsonResponse({"status": "ok"})
+
+
+@never_cache
+@require_safe
+def readyz(request: HttpRequest) -> HttpResponse:
+    """Whether an upload can be taken now, and if not, what of this server does not work; why is for its log."""
+    state = readiness.state()
+    body = {"status": "ok" if all(state.values()) else "unavailable", "parts": state}
+    return JsonResponse(body, status=HTTPStatus.OK if all(state.values()) else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+@never_cache
+@require_safe
+def metrics_page(request: HttpRequest) -> HttpResponse:
+    """The metrics, for whoever sends METRICS_TOKEN."""
+    if not settings.METRICS_TOKEN:
+        raise Http404("METRICS_TOKEN is not set.")
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if not constant_time_compare(given, settings.METRICS_TOKEN):
+        return HttpResponse(status=HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"})
+    content, content_type = metrics.exposition()
+    return HttpResponse(content, content_type=content_type)
 
 
 @require_safe

@@ -47,6 +47,8 @@ def found() -> list[str]:
         ("HISTORY_PAGE_SIZE", 0, "detector.E005"),
         ("REVIEWERS_NEEDED", 0, "detector.E005"),
         ("RETENTION_DAYS", -1, "detector.E008"),
+        ("METRICS_TOKEN", "short", "detector.E010"),
+        ("READY_MIN_FREE_BYTES", -1, "detector.E011"),
         ("REVIEW_SAMPLE_PERCENT", -0.5, "detector.E007"),
         ("REVIEW_SAMPLE_PERCENT", 100.5, "detector.E007"),
         ("TRUSTED_PROXY_COUNT", -1, "detector.E006"),

@@ -138,17 +138,17 @@ class _Server:
         flags = {
             # The socket is bound here, so a taken port is one clear message and not five attempts.
             "--bind": f"fd://{descriptor}",
-            "--worker-class": "gthread",
+            "--config": "python:deepfake_site.gunicorn_conf",
             "--workers": self.options["workers"],
             "--threads": self.options["threads"],
             "--timeout": self.options["timeout"],
             "--graceful-timeout": GRACEFUL_TIMEOUT_S,
             # Heartbeats: in memory where possible, because a slow disk would make a healthy worker look stuck.
             "--worker-tmp-dir": _memory_directory() or self.directory,
-            "--log-level": "warning",
         }
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(self.directory / "metrics")
         return subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "deepfake_site.wsgi:application", "--no-control-socket"]
+            [sys.executable, "-m", "gunicorn"]
             + [f"{flag}={value}" for flag, value in flags.items()],
             cwd=settings.BASE_DIR,
             env=environment,

@@ -1,0 +1,55 @@
+"""How gunicorn runs this site, for `manage.py serve` and for deploy/ alike; its command line wins over this file."""
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
+
+from django.conf import settings  # noqa: E402  (needs to know where the settings are)
+
+from detector.logs import ACCESS_LINE  # noqa: E402
+
+wsgi_app = "deepfake_site.wsgi:application"
+worker_class = "gthread"
+workers = 2
+threads = 4
+timeout = 60
+# A request in work gets this long to finish when the server is told to stop.
+graceful_timeout = 10
+control_socket_disable = True
+
+logconfig_dict = settings.LOGGING
+access_log_format = ACCESS_LINE
+
+# The processes' metrics meet in files in this folder, so that any process can answer for all. It has to be known before
+# prometheus_client is imported, and empty at the start.
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def on_starting(server: Any) -> None:
+    if not settings.METRICS_TOKEN:
+        os.environ.pop(METRICS_DIRECTORY, None)
+        return
+    directory = os.environ.get(METRICS_DIRECTORY)
+    if directory:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        for name in os.listdir(directory):
+            if name.endswith(".db"):
+                os.unlink(os.path.join(directory, name))
+    else:
+        os.environ[METRICS_DIRECTORY] = server.metrics_directory = tempfile.mkdtemp(prefix="metrics-")
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What a process that has ended counted stays; what it was doing at the time does not."""
+    if METRICS_DIRECTORY in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    if directory := getattr(server, "metrics_directory", None):
+        shutil.rmtree(directory, ignore_errors=True)

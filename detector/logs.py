@@ -1,0 +1,73 @@
+"""How log records are written: each with the id of its request, and without anybody's address.
+
+Django's own messages hold paths but no addresses; those of gunicorn and of libraries may hold some, so they are taken
+out of the finished line, whoever wrote it.
+"""
+
+import ipaddress
+import logging
+import re
+from typing import Any
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from detector.request_ids import current_request_id
+
+ACCESS_LOGGER = "gunicorn.access"
+# gunicorn's names for what an access line tells. No query string, no address, no referrer, no browser.
+ACCESS_LINE = "%(m)s %(U)s %(s)s %(B)s B %(M)s ms"
+ACCESS_FIELDS = {"m": "method", "U": "path", "s": "status", "B": "byte_count", "M": "duration_ms"}
+NUMBERS = {"status", "byte_count", "duration_ms"}
+# Shaped like an address; whether it is one is for `ipaddress` to say.
+IPV4_SHAPE = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
+IPV6_SHAPE = re.compile(r"(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+
+
+def without_addresses(text: str) -> str:
+    """The text with every IP address replaced, but for those that only say "this machine"."""
+    return IPV6_SHAPE.sub(_replacement, IPV4_SHAPE.sub(_replacement, text))
+
+
+def _replacement(match: re.Match[str]) -> str:
+    try:
+        address = ipaddress.ip_address(match[0])
+    except ValueError:
+        return match[0]
+    return match[0] if address.is_loopback or address.is_unspecified else "[address]"
+
+
+class RequestIdFilter(logging.Filter):
+    """Lets every record pass and notes on it which request it belongs to."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = current_request_id() or "-"
+        return True
+
+
+class LineFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return without_addresses(super().format(record))
+
+
+class OneObjectFormatter(JsonFormatter):
+    """One JSON object per record; an access line also has its parts as fields of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ["levelname", "name", "process", "request_id", "message"],
+            rename_fields={"levelname": "level", "name": "logger"},
+            # Django adds the request object, whose text holds the query string.
+            reserved_attrs=[*RESERVED_ATTRS, "request", "taskName"],
+            timestamp="time",
+        )
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        super().add_fields(log_data, record, message_dict)
+        if record.name == ACCESS_LOGGER and isinstance(record.args, dict):
+            for atom, name in ACCESS_FIELDS.items():
+                value = record.args[atom]
+                log_data[name] = int(value or 0) if name in NUMBERS else value
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_addresses(super().format(record))

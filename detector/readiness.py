@@ -1,0 +1,90 @@
+"""Whether this server can take an upload now. Asked by a load balancer every few seconds, so cheap."""
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+from django.core.cache import caches
+from django.core.files.storage import FileSystemStorage, default_storage
+from django.db import connection
+
+from detector import services
+from detector.exceptions import DetectorError
+
+logger = logging.getLogger(__name__)
+
+KEPT_S = 1.0  # for which an answer holds, however many ask
+
+
+def check_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.fetchone()
+
+
+def check_redis() -> None:
+    """Writes, because that is what counting an upload does; a full or read-only Redis still answers a ping."""
+    caches["ratelimit"].set("readiness", 1, timeout=10)
+
+
+def check_model() -> None:
+    services.active_predictor()
+
+
+def check_storage() -> None:
+    if not isinstance(default_storage._wrapped, FileSystemStorage):  # type: ignore[attr-defined]
+        default_storage.exists("readiness")
+        return
+    os.makedirs(settings.MEDIA_ROOT, mode=settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
+    free_bytes = shutil.disk_usage(settings.MEDIA_ROOT).free
+    if free_bytes < settings.READY_MIN_FREE_BYTES:
+        raise DetectorError(f"{free_bytes} bytes are free, READY_MIN_FREE_BYTES is {settings.READY_MIN_FREE_BYTES}.")
+    # Permissions alone do not tell: the file system may be read-only, or its quota used up.
+    with tempfile.TemporaryFile(dir=settings.MEDIA_ROOT) as file:
+        file.write(b"ready?")
+        file.flush()
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "database": check_database,
+    "redis": check_redis,
+    "model": check_model,
+    "storage": check_storage,
+}
+
+
+class Readiness:
+    """The state of every part, at most `KEPT_S` old; a change is logged with its reason, which no answer tells."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked_at = float("-inf")
+        self._state: dict[str, bool] = {}
+
+    def state(self) -> dict[str, bool]:
+        with self._lock:
+            if time.monotonic() - self._asked_at > KEPT_S:
+                self._state = {name: self._works(name, check) for name, check in PARTS.items()}
+                self._asked_at = time.monotonic()
+            return dict(self._state)
+
+    def _works(self, name: str, check: Callable[[], None]) -> bool:
+        was_working = self._state.get(name, True)
+        try:
+            check()
+        except Exception as error:
+            # Whatever a driver, a cache or a storage raises: this part does not work.
+            if was_working:
+                logger.error("Not ready, %s: %s", name, error or type(error).__name__)
+            return False
+        if not was_working:
+            logger.warning("Ready again: %s", name)
+        return True
+
+
+readiness = Readiness()
