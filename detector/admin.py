@@ -1,11 +1,12 @@
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
@@ -19,7 +20,7 @@ from detector.models import Detection, DetectionQuerySet, QueuedDetection, Revie
 from detector.presentation import faces_for_display
 from detector.similarity import from_text
 
-MOST_COUNTED = 10_000  # rows of the queue
+MOST_COUNTED = 10_000  # rows of a list
 
 
 def may_see_accounts(user: Any) -> bool:
@@ -56,6 +57,70 @@ class ExportMixin:
         return export(queryset, "json")
 
 
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts no further than to 10,000: nobody turns so many pages, and to count a million takes too long.
+
+    templates/admin/detector/pagination.html says so where there are more.
+    """
+
+    @cached_property
+    def counted(self) -> int:
+        assert isinstance(self.object_list, QuerySet)
+        return self.object_list.order_by()[: MOST_COUNTED + 1].count()
+
+    @property
+    def has_more(self) -> bool:
+        return self.counted > MOST_COUNTED
+
+    @cached_property
+    def count(self) -> int:
+        return min(self.counted, MOST_COUNTED)
+
+
+class BoundedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A list of a million rows: nothing on its page counts them all."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        response = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None) or {}
+        if "cl" in context and context["cl"].paginator.has_more:
+            context["selection_note_all"] = f"All selected, more than {MOST_COUNTED}"
+        return response
+
+
+class ListedDetections(DetectionQuerySet):
+    """What the list shows, for which the date hierarchy asks."""
+
+    def datetimes(self, field_name: str, kind: str, *_args: Any, **_kwargs: Any) -> list[datetime]:  # type: ignore[override]
+        """Every year, month or day from the first row to the last, also where one has none.
+
+        Which of them have rows is known only after reading all, which takes too long with a million; the ends come
+        from the index.
+        """
+        ends = self.order_by().aggregate(first=Min(field_name), last=Max(field_name))
+        if ends["first"] is None:
+            return []
+        first, last = (_start_of(kind, timezone.localtime(ends[end])) for end in ("first", "last"))
+        periods = [first]
+        while periods[-1] < last:
+            # 32 days and 366 days lead into the next month and year, and no further.
+            later = periods[-1] + timedelta(days={"day": 1, "month": 32, "year": 366}[kind], hours=12 * (kind == "day"))
+            periods.append(_start_of(kind, timezone.localtime(later)))
+        return periods
+
+
+def _start_of(kind: str, moment: datetime) -> datetime:
+    """Midnight at the start of the moment's day, month or year, in its time zone."""
+    day = moment.day if kind == "day" else 1
+    month = 1 if kind == "year" else moment.month
+    return datetime(moment.year, month, day, tzinfo=moment.tzinfo)
+
+
 class ModelVersionFilter(admin.SimpleListFilter):
     """Its choices are read by index, one query for each: to look for them in a million rows takes too long."""
 
@@ -83,7 +148,7 @@ class ReviewedFilter(admin.SimpleListFilter):
 
 
 @admin.register(Detection)
-class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+class DetectionAdmin(ExportMixin, BoundedAdmin):
     """Past detections, read-only: what a reviewer thinks of one is a Review beside it."""
 
     list_display = [
@@ -107,8 +172,6 @@ class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     ]
     list_select_related = ["owner"]
     actions = ["export_csv", "export_json"]
-    list_per_page = 50
-    show_full_result_count = False
     search_fields = ["original_name"]  # what else is searched: get_search_results()
     search_help_text = (
         "File name, SHA-256, perceptual hash or, if you may see accounts, the owner's user name or e-mail address"
@@ -197,11 +260,9 @@ class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         return super().change_view(request, object_id, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
-        queryset = super().get_queryset(request)
-        assert isinstance(queryset, DetectionQuerySet)
         if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
-            return queryset.for_list()
-        return queryset
+            return ListedDetections(Detection).for_list()
+        return super().get_queryset(request)
 
     def delete_model(self, request: HttpRequest, obj: Detection) -> None:
         services.detection_delete(detection=obj)
@@ -254,15 +315,6 @@ class DetectionAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         return render_to_string("admin/detector/_reviews.html", {"reviews": detection.reviews_so_far()})
 
 
-class QueuePaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than to 10,000: nobody turns so many pages, and to count all that waits would take longer."""
-
-    @cached_property
-    def count(self) -> int:
-        assert isinstance(self.object_list, QuerySet)
-        return self.object_list.order_by()[:MOST_COUNTED].count()
-
-
 class QueueList(ChangeList):
     """Leads to the page for deciding; and says nothing of a blind look's answer, which a row's own words would."""
 
@@ -271,13 +323,10 @@ class QueueList(ChangeList):
 
 
 @admin.register(QueuedDetection)
-class QueueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class QueueAdmin(BoundedAdmin):
     """What waits for the reviewer who looks, the most needed first."""
 
     list_display_links = ["list_thumbnail", "name"]
-    list_per_page = 50
-    paginator = QueuePaginator
-    show_full_result_count = False
     sortable_by = ()
     actions = None
 
@@ -334,14 +383,13 @@ class QueueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Review)
-class ReviewAdmin(ExportMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+class ReviewAdmin(ExportMixin, BoundedAdmin):
     """Every review, read-only: the database refuses anything but adding one, which the review page does."""
 
     list_display = ["created_at", "verdict", "machine_verdict", "reviewer", "is_blind", "seconds_spent", "is_sampled"]
     list_filter = ["verdict", "machine_verdict", "is_blind", "is_sampled", "model_version", "created_at"]
     list_select_related = ["reviewer"]
     actions = ["export_csv", "export_json"]
-    list_per_page = 50
     search_fields = ["note", "reviewer__username"]
     date_hierarchy = "created_at"
 

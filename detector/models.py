@@ -1,8 +1,7 @@
 import re
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -50,13 +49,6 @@ class ReviewNeed(models.IntegerChoices):
     SAMPLE = 4, "Random sample"
 
 
-def _start_of(kind: str, moment: datetime) -> datetime:
-    """Midnight at the start of the moment's day, month or year, in its time zone."""
-    day = moment.day if kind == "day" else 1
-    month = 1 if kind == "year" else moment.month
-    return datetime(moment.year, month, day, tzinfo=moment.tzinfo)
-
-
 class DetectionQuerySet(models.QuerySet["Detection"]):
     def owned_by(self, request: HttpRequest) -> "DetectionQuerySet":
         """The visitor's own: those of the account when logged in, else those of the session."""
@@ -99,23 +91,6 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         while version is not None:
             yield version
             version = versions.filter(model_version__gt=version).first()
-
-    def datetimes(self, field_name: str, kind: str, *_args: Any, **_kwargs: Any) -> list[datetime]:  # type: ignore[override]
-        """Every year, month or day from the first row to the last, also where one has none.
-
-        The admin's date hierarchy asks for it. Which of them have rows is known only after reading all, which takes
-        too long with a million; the ends come from the index.
-        """
-        ends = self.order_by().aggregate(first=models.Min(field_name), last=models.Max(field_name))
-        if ends["first"] is None:
-            return []
-        first, last = (_start_of(kind, timezone.localtime(ends[end])) for end in ("first", "last"))
-        periods = [first]
-        while periods[-1] < last:
-            # 32 days and 366 days lead into the next month and year, and no further.
-            later = periods[-1] + timedelta(days={"day": 1, "month": 32, "year": 366}[kind], hours=12 * (kind == "day"))
-            periods.append(_start_of(kind, timezone.localtime(later)))
-        return periods
 
     def with_old_picture(self, before: datetime) -> "DetectionQuerySet":
         """Those uploaded before that moment whose picture is still there."""

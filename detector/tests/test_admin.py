@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 from pytest_django.asserts import assertContains, assertNotContains
 
+from detector import admin as detector_admin
+from detector.admin import ListedDetections
 from detector.models import Detection
 from detector.tests.factories import make_detection, make_review, make_user
 
@@ -123,7 +127,7 @@ def test_the_periods_between_the_first_and_the_last_upload(
     kind: str, days: list[tuple[int, int, int]], expected: list[tuple[int, int, int]]
 ) -> None:
     uploaded_on(*days)
-    periods = Detection.objects.all().datetimes("created_at", kind)
+    periods = ListedDetections(Detection).datetimes("created_at", kind)
     assert [(each.year, each.month, each.day, each.hour) for each in periods] == [(*day, 0) for day in expected]
 
 
@@ -132,6 +136,41 @@ def test_more_rows_take_no_more_queries(staff: Client, django_assert_max_num_que
         make_detection(owner=make_user(f"user{number}"))
     with django_assert_max_num_queries(12):
         staff.get(LIST)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"), [(2, "2 detections"), (3, "More than 2 detections; the first 2 are listed.")]
+)
+def test_many_rows_are_not_counted_to_their_end(
+    staff: Client, monkeypatch: pytest.MonkeyPatch, rows: int, sentence: str
+) -> None:
+    monkeypatch.setattr(detector_admin, "MOST_COUNTED", 2)
+    monkeypatch.setattr(detector_admin.DetectionAdmin, "list_per_page", 1)
+    for _ in range(rows):
+        make_detection()
+    for query in ({}, {"q": "holiday"}):
+        response = staff.get(LIST, query)
+        assertContains(response, sentence)
+        content = " ".join(response.content.decode().split())
+        for words in ("more than 2 results", "Select all, more than 2 detections", "All selected, more than 2"):
+            assert (words in content) is (rows > 2)
+    with CaptureQueriesContext(connection) as captured:
+        staff.get(LIST)
+    (count,) = [query["sql"] for query in captured if "COUNT(*)" in query["sql"]]
+    assert "LIMIT 3" in count
+    last = staff.get(LIST, {"p": "2"})
+    assert [detection.pk for detection in last.context["cl"].result_list] == [Detection.objects.newest_first()[1].pk]
+
+
+def test_an_action_on_all_takes_those_beyond_the_count_too(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector_admin, "MOST_COUNTED", 1)
+    for _ in range(3):
+        make_detection()
+    action = {"action": "export_csv", "select_across": "1", "_selected_action": [str(Detection.objects.all()[0].pk)]}
+    response = admin_client.post(LIST, action)
+    assert len(response.getvalue().splitlines()) == 1 + 3
 
 
 def test_the_detail_shows_the_picture_with_its_faces(staff: Client) -> None:
