@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth.models import User
 from django.core.paginator import Paginator
 from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -21,6 +22,7 @@ from detector.presentation import faces_for_display
 from detector.similarity import from_text
 
 MOST_COUNTED = 10_000  # rows of a list
+OWNER_FIELDS = {"owner", "owner_id", "session_key"}
 
 
 def may_see_accounts(user: Any) -> bool:
@@ -92,6 +94,12 @@ class BoundedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             context["selection_note_all"] = f"All selected, more than {MOST_COUNTED}"
         return response
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Not even the number of an account is told: it would show which uploads are one person's."""
+        if OWNER_FIELDS & set(lookup.split("__")) and not may_see_accounts(request.user):
+            return False
+        return super().lookup_allowed(lookup, value, request)
+
 
 class ListedDetections(DetectionQuerySet):
     """What the list shows, for which the date hierarchy asks."""
@@ -132,6 +140,26 @@ class ModelVersionFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Detection]) -> QuerySet[Detection]:
         return queryset if self.value() is None else queryset.filter(model_version=self.value())
+
+
+class OwnerFilter(admin.SimpleListFilter):
+    """Says whose uploads are listed. Its only choice is who was chosen: a list of all accounts would have no end."""
+
+    title = "owner"
+    parameter_name = "owner"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        number = self.value()
+        if number is None:
+            return []
+        owner = User.objects.filter(pk=number).first() if number.isdecimal() else None
+        return [(number, owner.get_username() if owner else "nobody")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Detection]) -> QuerySet[Detection]:
+        number = self.value()
+        if number is None:
+            return queryset
+        return queryset.filter(owner=int(number)) if number.isdecimal() else queryset.none()
 
 
 class ReviewedFilter(admin.SimpleListFilter):
@@ -224,6 +252,9 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*super().get_list_display(request), *(["shown_owner"] if may_see_accounts(request.user) else [])]
 
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        return [*super().get_list_filter(request), *([OwnerFilter] if may_see_accounts(request.user) else [])]
+
     def get_fieldsets(self, request: HttpRequest, obj: Detection | None = None) -> list[Any]:
         owner = [("Account", {"fields": ["shown_owner"]})] if may_see_accounts(request.user) else []
         return [*super().get_fieldsets(request, obj), *owner]
@@ -286,7 +317,10 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
 
     @admin.display(description="owner", ordering="owner__username")
     def shown_owner(self, detection: Detection) -> str:
-        return detection.owner.get_username() if detection.owner else "visitor"
+        if detection.owner is None:
+            return "visitor"
+        address = reverse("admin:detector_detection_changelist", query={"owner": detection.owner.pk})
+        return format_html('<a href="{}">{}</a>', address, detection.owner.get_username())
 
     @admin.display(description="other models", empty_value="-")
     def other_scores(self, detection: Detection) -> str:

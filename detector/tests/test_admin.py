@@ -173,6 +173,22 @@ def test_an_action_on_all_takes_those_beyond_the_count_too(
     assert len(response.getvalue().splitlines()) == 1 + 3
 
 
+def test_an_owner_leads_to_all_of_their_uploads(staff: Client) -> None:
+    ada = make_user("ada")
+    detection = make_detection(original_name="first.jpg", owner=ada)
+    make_detection(original_name="second.jpg", owner=ada)
+    make_detection(original_name="other.jpg", owner=make_user("bob"))
+    make_detection(original_name="visitor.jpg")
+    link = f"{LIST}?owner={ada.pk}"
+    for page in (LIST, change_page(detection)):
+        assertContains(staff.get(page), f'<a href="{link}">ada</a>')
+    response = staff.get(link)
+    assert {each.original_name for each in response.context["cl"].result_list} == {"first.jpg", "second.jpg"}
+    assertContains(response, "By owner")  # the filter that says so and leads back
+    assertNotContains(staff.get(LIST), "By owner")
+    assert found(staff, owner="987654321") == found(staff, owner="x") == set()
+
+
 def test_the_detail_shows_the_picture_with_its_faces(staff: Client) -> None:
     detection = make_detection()
     response = staff.get(change_page(detection))

@@ -15,6 +15,8 @@ from detector.tests.factories import make_detection, make_review, make_user
 pytestmark = pytest.mark.django_db
 
 LIST = reverse("admin:detector_detection_changelist")
+QUEUE = reverse("admin:detector_queueddetection_changelist")
+REVIEWS = reverse("admin:detector_review_changelist")
 OK, NOT_FOUND, FORBIDDEN, TO_LOG_IN = (
     HTTPStatus.OK,
     HTTPStatus.NOT_FOUND,
@@ -117,6 +119,27 @@ def test_a_reviewer_does_not_find_detections_by_their_owner(clients: dict[str, C
     make_detection(owner=make_user("ada-lovelace", email="ada@example.org"))
     found = [clients[role].get(f"{LIST}?{query}").context["cl"].result_count for role in ("reviewer", "superuser")]
     assert found == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "owner={}",
+        "owner_id={}",
+        "owner__id__exact={}",
+        "owner__isnull=False",
+        "session_key__startswith=0",
+        "owner__gt=0",
+    ],
+)
+def test_a_reviewer_cannot_gather_the_uploads_of_one_person(clients: dict[str, Client], query: str) -> None:
+    ada = make_user("ada-lovelace")
+    detection = make_detection(0.5, owner=ada)
+    make_review(detection, "cant_tell")
+    for page in (LIST, QUEUE, f"{REVIEWS}?detection__"):
+        address = f"{page}{'' if '?' in page else '?'}{query.format(ada.pk)}"
+        assert clients["reviewer"].get(address).status_code == HTTPStatus.BAD_REQUEST
+    assert clients["superuser"].get(f"{LIST}?{query.format(ada.pk)}").status_code == HTTPStatus.OK
 
 
 @pytest.mark.parametrize("lookup", ["owner__username__startswith=a", "owner__email=ada@example.org", "o=8"])
