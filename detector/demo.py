@@ -113,6 +113,7 @@ class Maker:
         return Review(
             detection=detection,
             detection_key=detection.pk,
+            uploaded_on=timezone.localdate(detection.created_at),
             ordinal=ordinal,
             reviewer=reviewer,
             reviewer_key=reviewer.pk,

@@ -362,6 +362,9 @@ class Review(models.Model):
 
     detection = models.ForeignKey(Detection, on_delete=models.SET_NULL, null=True, blank=True, related_name="reviews")
     detection_key = models.UUIDField(help_text="The detection's id, which stays when the detection goes.")
+    uploaded_on = models.DateField(
+        db_index=True, help_text="The detection's day of upload, which stays when the detection goes."
+    )
     ordinal = models.PositiveIntegerField(help_text="1 for the first review of its detection, then 2 ...")
     reviewer = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="reviews"
@@ -427,6 +430,22 @@ class UploadWeek(models.Model):
 
     start = models.DateTimeField(unique=True, help_text="Monday, midnight.")
     by_model = models.JSONField(help_text="Per model version: n, real, undecided, score_sum and ten bins.")
+
+    def __str__(self) -> str:
+        return f"Week from {self.start:%Y-%m-%d}"
+
+
+class ReviewWeek(models.Model):
+    """What the quality page needs of the reviews of one week's uploads, kept so that they are not read each time.
+
+    Reviews are never changed or deleted, so as long as the number of them is the same they are the same ones: whoever
+    reads compares the number, and has the week counted again where it differs. Nothing has to tell of a new review.
+    """
+
+    start = models.DateField(unique=True, help_text="Monday.")
+    reviews = models.PositiveIntegerField(help_text="How many there were of the week's uploads when it was counted.")
+    reviewers_needed = models.PositiveIntegerField(help_text="The setting by which it was counted.")
+    by_model = models.JSONField(help_text="Per model version: subjects and pairs of reviewers.")
 
     def __str__(self) -> str:
         return f"Week from {self.start:%Y-%m-%d}"

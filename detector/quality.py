@@ -21,21 +21,21 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One reviewed upload.
+    """Reviewed uploads that are alike in all that the estimates ask for; often it is one.
 
     Attributes:
         stratum: What the machine said: real, fake or uncertain (which is a fake).
         truth: What the reviewers say together: real, fake, cant_tell, or "" while it is open.
-        fake_probability: 0 to 1.
+        fake_probability: 0 to 1; of several the mean, and all of them are in one tenth of the scale.
         sample_percent: How many in a hundred of the decided were drawn; 0 where this one was not drawn.
-        opinions: Each reviewer's newest verdict.
+        count: How many uploads they are.
     """
 
     stratum: str
     truth: str
     fake_probability: float
     sample_percent: float
-    opinions: tuple[str, ...] = ()
+    count: int = 1
 
     @property
     def verdict(self) -> str:
@@ -43,7 +43,7 @@ class Subject:
 
     @property
     def weight(self) -> float | None:
-        """How many uploads it stands for; None where it came to review by its answer's looks and not by chance."""
+        """How many uploads each stands for; None where it came to review by its answer's looks and not by chance."""
         if self.stratum == UNCERTAIN:
             return 1.0
         return 100.0 / self.sample_percent if self.sample_percent > 0 else None
@@ -61,8 +61,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
+    """Reviewed uploads and how many uploads each of them stands for."""
+
     subject: Subject
     weight: float
+
+    @property
+    def total(self) -> float:
+        return self.weight * self.subject.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +95,13 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 
 def share_of(cases: Sequence[Weighted], hit: Callable[[Subject], bool]) -> Share | None:
     """Returns the weighted share of hits, None without cases."""
-    total = sum(case.weight for case in cases)
+    total = sum(case.total for case in cases)
     if total == 0:
         return None
-    value = sum(case.weight for case in cases if hit(case.subject)) / total
-    effective_n = total**2 / sum(case.weight**2 for case in cases)
+    value = sum(case.total for case in cases if hit(case.subject)) / total
+    effective_n = total**2 / sum(case.weight**2 * case.subject.count for case in cases)
     low, high = wilson(value, effective_n)
-    return Share(value, low, high, len(cases))
+    return Share(value, low, high, sum(case.subject.count for case in cases))
 
 
 def weighted(subjects: Iterable[Subject], totals: Mapping[str, int]) -> list[Weighted]:
@@ -104,7 +110,7 @@ def weighted(subjects: Iterable[Subject], totals: Mapping[str, int]) -> list[Wei
     drawn = [(each, weight) for each, weight in usable if weight is not None]
     sums: dict[str, float] = defaultdict(float)
     for each, weight in drawn:
-        sums[each.stratum] += weight
+        sums[each.stratum] += weight * each.count
     return [Weighted(each, weight * totals[each.stratum] / sums[each.stratum]) for each, weight in drawn]
 
 
@@ -118,7 +124,7 @@ def confusion(cases: Iterable[Weighted]) -> dict[tuple[str, str], float]:
     """Returns the estimated number of uploads per (machine's verdict, truth)."""
     counts = dict.fromkeys([(said, truth) for said in (REAL, FAKE) for truth in (REAL, FAKE)], 0.0)
     for case in cases:
-        counts[case.subject.verdict, case.subject.truth] += case.weight
+        counts[case.subject.verdict, case.subject.truth] += case.total
     return counts
 
 
@@ -141,22 +147,31 @@ def reliability(cases: Sequence[Weighted]) -> list[Bin]:
     """Returns, for each tenth of the scale that has cases, the mean prediction and the share that is fake."""
     by_bin: dict[int, list[Weighted]] = defaultdict(list)
     for case in cases:
-        by_bin[min(BINS - 1, int(case.subject.fake_probability * BINS))].append(case)
+        by_bin[tenth(case.subject.fake_probability)].append(case)
     bins = []
     for number, members in sorted(by_bin.items()):
         share = share_of(members, lambda each: each.truth == FAKE)
         if share is not None:
-            total = sum(case.weight for case in members)
-            predicted = sum(case.weight * case.subject.fake_probability for case in members) / total
+            total = sum(case.total for case in members)
+            predicted = sum(case.total * case.subject.fake_probability for case in members) / total
             bins.append(Bin(number / BINS, predicted, share))
     return bins
 
 
-def agreement(subjects: Iterable[Subject]) -> Share | None:
+def tenth(fake_probability: float) -> int:
+    """Returns in which tenth of the scale it lies, 0 to 9; 1.0 belongs to the last."""
+    return min(BINS - 1, int(fake_probability * BINS))
+
+
+def pairs(opinions: Iterable[str]) -> Counter[bool]:
+    """Returns how many pairs of reviewers of one upload say the same (True) and do not (False)."""
+    return Counter(one == other for one, other in combinations(opinions, 2))
+
+
+def agreement(agreed: Counter[bool]) -> Share | None:
     """Returns how often two reviewers of one upload say the same; None where nothing was reviewed twice."""
-    pairs = Counter(one == other for each in subjects for one, other in combinations(each.opinions, 2))
-    n = pairs.total()
-    return Share(pairs[True] / n, *wilson(pairs[True] / n, n), n) if n else None
+    n = agreed.total()
+    return Share(agreed[True] / n, *wilson(agreed[True] / n, n), n) if n else None
 
 
 def population_stability(counts: Sequence[int], reference: Sequence[int]) -> float | None:

@@ -2,37 +2,25 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from io import StringIO
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from detector import quality, upload_weeks
+from detector import quality, review_weeks, upload_weeks
 from detector.models import Review
-from detector.predictor import DecisionRule
 from detector.quality import FAKE, REAL, UNCERTAIN, Share, Subject
-from detector.reviews import agreed_verdict
 
 PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
 DEFAULT_PERIOD = "12"
-REVIEW_FIELDS = [
-    *("detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
-    *("threshold", "uncertain_above", "is_sampled", "sample_percent"),
-]
 CHART_WIDTH, CHART_HEIGHT = 300, 100
 
 
@@ -41,15 +29,21 @@ class Report:
     totals: dict[str, int]
     subjects: list[Subject]
     cases: list[quality.Weighted]
+    agreed: Counter[bool]
     weeks: list[dict[str, Any]]
+
+    @property
+    def reviewed(self) -> int:
+        return sum(each.count for each in self.subjects)
 
 
 def make_report(*, model_version: str, since: datetime | None) -> Report:
     """Of whole weeks, from the one on that has `since` in it."""
     since = since and upload_weeks.week_start(since)
     weeks = upload_weeks.weeks_since(since, model_version=model_version)
-    totals, subjects = _totals(weeks), list(_subjects(model_version, since))
-    return Report(totals, subjects, quality.weighted(subjects, totals), weeks)
+    totals = _totals(weeks)
+    subjects, agreed = review_weeks.reviewed_since(since and timezone.localdate(since), model_version=model_version)
+    return Report(totals, subjects, quality.weighted(subjects, totals), agreed, weeks)
 
 
 @never_cache
@@ -79,8 +73,8 @@ def page(request: HttpRequest) -> HttpResponse:
         "tables": tables,
         "reliability_points": _reliability_points(report),
         "week_points": _week_points(report),
-        "left_out": sum(each.weight is None for each in report.subjects),
-        "reviewed": len(report.subjects),
+        "left_out": sum(each.count for each in report.subjects if each.weight is None),
+        "reviewed": report.reviewed,
         "missing": sorted(quality.unmeasured(report.cases, report.totals)),
     }
     return render(request, "admin/detector/review/quality.html", context)
@@ -89,47 +83,6 @@ def page(request: HttpRequest) -> HttpResponse:
 def _totals(weeks: list[dict[str, Any]]) -> dict[str, int]:
     real, undecided = (sum(week[name] for week in weeks) for name in ("real", "undecided"))
     return {REAL: real, FAKE: sum(week["n"] for week in weeks) - real - undecided, UNCERTAIN: undecided}
-
-
-def _subjects(model_version: str, since: datetime | None) -> Iterator[Subject]:
-    """One for each upload with reviews, also for one that was deleted since."""
-    reviews = Review.objects.filter(machine_verdict__in=[REAL, FAKE])
-    if model_version:
-        reviews = reviews.filter(model_version=model_version)
-    if since:
-        # No review is older than its upload, so the index on the reviews' time finds few to join.
-        recent = reviews.filter(created_at__gte=since)
-        reviews = recent.annotate(uploaded_at=Coalesce("detection__created_at", "created_at"))
-        reviews = reviews.filter(uploaded_at__gte=since)
-    rows = reviews.order_by("detection_key", "ordinal").values_list(*REVIEW_FIELDS)
-    for _, of_one in groupby(rows, key=itemgetter(0)):
-        yield _subject(list(of_one))
-
-
-def _subject(reviews: list[tuple[Any, ...]]) -> Subject:
-    opinions = tuple({who or f"review {pk}": verdict for _, who, pk, verdict, *_ in reviews}.values())
-    *_, machine, fake_probability, threshold, uncertain_above, is_sampled, sample_percent = reviews[-1]
-    rule = _rule(threshold, uncertain_above)
-    return Subject(
-        stratum=UNCERTAIN if rule.is_uncertain(fake_probability) else machine,
-        truth=_truth(machine, opinions, settings.REVIEWERS_NEEDED),
-        fake_probability=fake_probability,
-        sample_percent=sample_percent if is_sampled else 0.0,
-        opinions=opinions,
-    )
-
-
-# Of twenty thousand uploads there are only a few different ones.
-
-
-@lru_cache(maxsize=256)
-def _rule(threshold: float, uncertain_above: float) -> DecisionRule:
-    return DecisionRule(real_threshold=threshold, uncertain_above=uncertain_above)
-
-
-@lru_cache(maxsize=1024)
-def _truth(machine: str, opinions: tuple[str, ...], reviewers_needed: int) -> str:
-    return agreed_verdict(machine, opinions, reviewers_needed=reviewers_needed)
 
 
 # Tables: what the page shows and the CSV holds.
@@ -154,9 +107,9 @@ def _table(title: str, note: str, columns: list[str], rows: list[list[str]]) -> 
 def _summary(report: Report) -> dict[str, Any]:
     total = sum(report.totals.values())
     decided = total - report.totals[UNCERTAIN]
-    agreement = quality.agreement(report.subjects)
-    doubts = sum(each.truth == "cant_tell" for each in report.subjects)
-    opened = sum(each.truth == "" for each in report.subjects)
+    agreement = quality.agreement(report.agreed)
+    doubts = sum(each.count for each in report.subjects if each.truth == "cant_tell")
+    opened = sum(each.count for each in report.subjects if each.truth == "")
     return _table(
         "Summary",
         "",
@@ -164,7 +117,7 @@ def _summary(report: Report) -> dict[str, Any]:
         [
             ["Uploads with a verdict", str(total), "", ""],
             ["Share decided (not uncertain)", _percent(decided / total) if total else "–", "", f"{total} uploads"],
-            ["Reviewed uploads", str(len(report.subjects)), "", f"{doubts} can't tell, {opened} open"],
+            ["Reviewed uploads", str(report.reviewed), "", f"{doubts} can't tell, {opened} open"],
             ["Two reviewers agree", *_share_cells(agreement, "pairs")],
         ],
     )
@@ -172,11 +125,13 @@ def _summary(report: Report) -> dict[str, Any]:
 
 def _confusion(cases: list[quality.Weighted]) -> dict[str, Any]:
     counts = quality.confusion(cases)
-    seen = Counter((case.subject.verdict, case.subject.truth) for case in cases)
+    seen: Counter[tuple[str, str]] = Counter()
+    for case in cases:
+        seen[case.subject.verdict, case.subject.truth] += case.subject.count
     rows = [
         [
             f"{said.title()} said the machine",
-            *(f"{counts[said, truth]:.0f} ({seen[said, truth]:.0f} reviewed)" for truth in (REAL, FAKE)),
+            *(f"{counts[said, truth]:.0f} ({seen[said, truth]} reviewed)" for truth in (REAL, FAKE)),
         ]
         for said in (REAL, FAKE)
     ]

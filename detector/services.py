@@ -179,6 +179,7 @@ def review_create(*, detection: Detection, reviewer: User, verdict: str, note: s
         review = Review.objects.create(
             detection=current,
             detection_key=current.pk,
+            uploaded_on=timezone.localdate(current.created_at),
             ordinal=current.review_count + 1,
             reviewer=reviewer,
             reviewer_key=reviewer.pk,

@@ -40,13 +40,19 @@ def weeks_since(since: datetime | None, *, model_version: str = "") -> list[Figu
     missing = [start for start in starts if start not in by_start]
     counted = _count(missing)
     settled = week_start(timezone.now() - SETTLED_AFTER)
-    UploadWeek.objects.bulk_create(
-        [UploadWeek(start=start, by_model=counted[start]) for start in missing if start < settled],
-        ignore_conflicts=True,
-    )
+    _keep({start: counted[start] for start in missing if start < settled})
     by_start |= counted
     weeks = [_summed(start, _chosen(by_start[start], model_version)) for start in starts]
     return [week for week in weeks if week["n"]]
+
+
+def _keep(counted: dict[datetime, dict[str, Figures]]) -> None:
+    """What was deleted after the count and before it was kept would stay in it for good, so it is compared again."""
+    weeks = [UploadWeek(start=start, by_model=by_model) for start, by_model in counted.items()]
+    UploadWeek.objects.bulk_create(weeks, ignore_conflicts=True)
+    now = _count(list(counted))
+    if wrong := [start for start in counted if now[start] != counted[start]]:
+        UploadWeek.objects.filter(start__in=wrong).delete()
 
 
 def recount_week_of(moment: datetime) -> None:

@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
+
+from detector.models import Review
 
 ROOT = Path(__file__).parents[2]
 # PostgreSQL plans by statistics, and a table of a few rows has none that would make it use an index.
@@ -62,6 +66,114 @@ for thread in threads:
 print(*sorted(outcomes), Review.objects.count(), Detection.objects.get(pk=detection.pk).review_count)
 """
 
+# Reviewers and deletions at work while the quality page is read; at the end it says what a fresh count says.
+COUNT_MEANWHILE = """
+import random, threading
+from datetime import timedelta
+import django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+from django.db import connection
+from django.utils import timezone
+from detector import quality_report, services
+from detector.exceptions import StaleReview
+from detector.models import Detection, ReviewWeek, UploadWeek
+from detector.reviews import Look
+detections = [
+    Detection.objects.create(
+        session_key="k" * 40, image="x", format="JPEG", width=1, height=1, byte_count=1, status="done",
+        verdict="fake", fake_probability=number / 20, threshold=1.0, uncertain_above=0.3,
+        created_at=timezone.now() - timedelta(days=number),
+    )
+    for number in range(20)
+]
+writers_left, errors = [3], []
+
+def review(reviewer, dice):
+    for _ in range(12):
+        detection = Detection.objects.filter(pk=dice.choice(detections[5:]).pk).get()
+        look = Look.begin(detection.pk, seen_count=detection.review_count, is_blind=False)
+        verdict = dice.choice(["real", "fake"])
+        try:
+            services.review_create(detection=detection, reviewer=reviewer, verdict=verdict, note="", look=look)
+        except StaleReview:
+            pass
+
+def delete():
+    for detection in detections[:5]:
+        services.detection_delete(detection=detection)
+
+def read():
+    while writers_left[0]:
+        quality_report.make_report(model_version="", since=None)
+
+def work(job, *arguments):
+    try:
+        job(*arguments)
+    except Exception as error:
+        errors.append(repr(error))
+    finally:
+        connection.close()
+        writers_left[0] -= job is not read
+
+jobs = [(review, User.objects.create(username=f"r{seed}"), random.Random(seed)) for seed in range(2)]
+threads = [threading.Thread(target=work, args=job) for job in [*jobs, (delete,), (read,), (read,)]]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+kept = quality_report.make_report(model_version="", since=None)
+UploadWeek.objects.all().delete()
+ReviewWeek.objects.all().delete()
+fresh = quality_report.make_report(model_version="", since=None)
+print(errors, kept == fresh, sum(fresh.totals.values()), fresh.reviewed > 0)
+"""
+
+# Every column but the links to what may be deleted, and the ways to remove a row.
+CHANGE_AFTER_ALL_MIGRATIONS = """
+import django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+from django.db import Error, connection, transaction
+from detector import services
+from detector.models import Detection, Review
+from detector.reviews import Look
+detection = Detection.objects.create(
+    session_key="k" * 40, image="x", format="JPEG", width=1, height=1, byte_count=1, status="done", verdict="fake",
+    fake_probability=0.9, threshold=0.7, uncertain_above=0.3,
+)
+look = Look.begin(detection.pk, seen_count=0, is_blind=False)
+reviewer = User.objects.create(username="reviewer")
+services.review_create(detection=detection, reviewer=reviewer, verdict="real", note="", look=look)
+columns = [field.column for field in Review._meta.local_fields]
+names = ", ".join(f'"{name}"' for name in columns)
+statements = [
+    f'UPDATE detector_review SET "{name}" = {"id + 1" if name == "id" else "NULL"}'
+    for name in columns
+    if name not in ("detection_id", "reviewer_id")
+]
+statements += ["DELETE FROM detector_review"]
+if connection.vendor == "postgresql":
+    statements += ["TRUNCATE detector_review"]
+else:
+    statements += [f"INSERT OR REPLACE INTO detector_review ({names}) SELECT {names} FROM detector_review"]
+assert None not in Review.objects.values_list().get(), "a column that is empty already would show nothing"
+for statement in statements:
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(statement)
+    except Error as error:
+        if "append-only" not in str(error):
+            print("refused otherwise:", statement, error)
+    else:
+        print("allowed:", statement)
+print(len(statements), Review.objects.count())
+"""
+
 
 def run(command: list[str], **environment: str) -> str:
     done = subprocess.run(
@@ -69,6 +181,17 @@ def run(command: list[str], **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def fresh_database(vendor: str, folder: Path, request: pytest.FixtureRequest) -> str:
+    """Address of an empty database; of the cluster's own one there is but one for all tests."""
+    if vendor == "sqlite":
+        return f"sqlite:///{folder / 'db.sqlite3'}"
+    url: str = request.getfixturevalue("postgres_url")
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return url.replace("/postgres?", f"/{name}?")
 
 
 def test_migrations_go_forward_and_back_on_sqlite(tmp_path: Path) -> None:
@@ -81,8 +204,25 @@ def test_migrations_go_forward_and_back_on_postgres(postgres_url: str) -> None:
 
 @pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_of_reviews_sent_at_once_one_is_kept(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    url = f"sqlite:///{tmp_path / 'db.sqlite3'}" if vendor == "sqlite" else request.getfixturevalue("postgres_url")
+    url = fresh_database(vendor, tmp_path, request)
     assert run(["-c", REVIEW_AT_ONCE], DATABASE_URL=url).split() == ["kept", *["refused"] * 3, "1", "1"]
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_the_quality_page_is_right_whatever_happens_while_it_counts(
+    vendor: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    assert run(["-c", COUNT_MEANWHILE], DATABASE_URL=fresh_database(vendor, tmp_path, request)) == "[] True 15 True\n"
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_reviews_are_append_only_after_all_migrations(
+    vendor: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Fails if a migration rebuilds the table, or adds a column, and does not call `protect` again."""
+    changes = len(Review._meta.local_fields) - 2 + 2
+    output = run(["-c", CHANGE_AFTER_ALL_MIGRATIONS], DATABASE_URL=fresh_database(vendor, tmp_path, request))
+    assert output == f"{changes} 1\n"
 
 
 def test_every_test_that_uses_the_database_passes_on_postgres_too(postgres_url: str) -> None:

@@ -1,6 +1,7 @@
 """Reviews: what they mean together, and that the database keeps them as they were written."""
 
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 from pytest_django import Settings
 
 from detector import services
@@ -238,6 +240,15 @@ def test_reviews_from_before_there_were_any_are_moved_there_and_back() -> None:
         queued = migrate_to("0009_fill_review_queue").get_model("detector", "Detection").objects
         needs = sorted(queued.values_list("fake_probability", "review_need"))
         assert needs == [(0.5, ReviewNeed.UNCERTAIN), (0.9, ReviewNeed.NONE), (0.9, ReviewNeed.NONE)]
+        of_a_deleted_one = {name: getattr(review, name) for name in ("machine_verdict", "threshold", "uncertain_above")}
+        current.get_model("detector", "Review").objects.create(
+            **of_a_deleted_one,
+            **{"detection_key": uuid4(), "ordinal": 1, "verdict": "fake", "created_at": "2025-01-02T12:00Z"},
+            **{"is_blind": False, "is_sampled": False, "sample_percent": 0.0},
+        )
+        reviews = migrate_to("0017_require_review_upload_day").get_model("detector", "Review").objects
+        days = list(reviews.order_by("pk").values_list("uploaded_on", flat=True))
+        assert days == [timezone.localdate(reviewed.created_at), date(2025, 1, 2)]
         counts = current.get_model("detector", "Detection").objects.values_list("review_count", "review_verdict")
         assert sorted(counts) == [(0, ""), (0, ""), (1, "real")]
         back = migrate_to("0001_create_detection").get_model("detector", "Detection")

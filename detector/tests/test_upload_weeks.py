@@ -1,6 +1,6 @@
 """The weekly figures of the quality page: kept once a week is over, counted again after a deletion."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -9,7 +9,7 @@ from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from detector import services, upload_weeks
-from detector.models import UploadWeek
+from detector.models import Detection, UploadWeek
 from detector.tests.factories import make_detection
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +50,25 @@ def test_a_deletion_has_its_week_counted_again(
     with django_capture_on_commit_callbacks(execute=True):
         services.detection_delete(detection=old[0])
     assert sizes() == [1]
+
+
+def test_a_deletion_between_counting_and_keeping_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    old = [make_detection(0.9, created_at=timezone.now() - timedelta(weeks=weeks)) for weeks in (2, 2, 4)]
+    count = upload_weeks._count
+
+    def count_and_delete(starts: list[datetime]) -> dict[datetime, dict[str, upload_weeks.Figures]]:
+        counted = count(starts)
+        if starts and Detection.objects.count() == len(old):
+            with django_capture_on_commit_callbacks(execute=True):
+                services.detection_delete(detection=old[0])
+        return counted
+
+    monkeypatch.setattr(upload_weeks, "_count", count_and_delete)
+    assert sizes() == [1, 2]  # as it was when it was asked for
+    assert UploadWeek.objects.filter(start=upload_weeks.week_start(old[2].created_at)).exists()
+    assert sizes() == [1, 1]
 
 
 def test_a_week_is_narrowed_to_a_model() -> None:

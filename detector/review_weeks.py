@@ -1,0 +1,133 @@
+"""The reviews in figures, by the week of what was reviewed: counted once and kept for as long as none is added."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date, timedelta
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, Q
+
+from detector.models import Review, ReviewWeek
+from detector.predictor import DecisionRule
+from detector.quality import FAKE, REAL, UNCERTAIN, Subject, pairs, tenth
+from detector.reviews import agreed_verdict
+
+REVIEW_FIELDS = [
+    *("uploaded_on", "detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
+    *("threshold", "uncertain_above", "model_version", "is_sampled", "sample_percent"),
+]
+
+Figures = dict[str, Any]
+
+
+def reviewed_since(since: date | None, *, model_version: str = "") -> tuple[list[Subject], Counter[bool]]:
+    """Returns what was reviewed of the uploads since the Monday before that day, and how often two reviewers agree.
+
+    Args:
+        since: None for all.
+        model_version: Only what this one judged; empty for all.
+    """
+    start = since and _monday(since)
+    numbers = _numbers(start)
+    kept = _kept(start)
+    stale = [week for week, number in numbers.items() if week not in kept or kept[week].reviews != number]
+    counted = _count(stale)
+    ReviewWeek.objects.bulk_create(
+        counted,
+        update_conflicts=True,
+        unique_fields=["start"],
+        update_fields=["reviews", "reviewers_needed", "by_model"],
+    )
+    kept |= {week.start: week for week in counted}
+    chosen = [figures for week in numbers for figures in _chosen(kept[week].by_model, model_version)]
+    agreed = Counter({answer: sum(figures["pairs"][answer] for figures in chosen) for answer in (False, True)})
+    return [Subject(*subject) for figures in chosen for subject in figures["subjects"]], agreed
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+def _numbers(start: date | None) -> dict[date, int]:
+    """The number of reviews per week, read from the index on the day; weeks without any are left out."""
+    reviews = Review.objects.filter(uploaded_on__gte=start) if start else Review.objects.all()
+    numbers: Counter[date] = Counter()
+    for day, number in reviews.order_by("uploaded_on").values_list("uploaded_on").annotate(n=Count("*")):
+        numbers[_monday(day)] += number
+    return dict(numbers)
+
+
+def _kept(start: date | None) -> dict[date, ReviewWeek]:
+    """The weeks that were counted by the setting of now."""
+    weeks = ReviewWeek.objects.filter(reviewers_needed=settings.REVIEWERS_NEEDED)
+    return {week.start: week for week in (weeks.filter(start__gte=start) if start else weeks)}
+
+
+def _count(starts: list[date]) -> list[ReviewWeek]:
+    """The weeks with what is in the database now; number and figures come from one query, so that they fit."""
+    if not starts:
+        return []
+    in_weeks = Q()
+    for start in starts:
+        in_weeks |= Q(uploaded_on__range=(start, start + timedelta(days=6)))
+    rows = Review.objects.filter(in_weeks).order_by("detection_key", "ordinal").values_list(*REVIEW_FIELDS)
+    found: dict[date, list[tuple[Any, ...]]] = {start: [] for start in starts}
+    for row in rows:
+        found[_monday(row[0])].append(row)
+    return [
+        ReviewWeek(
+            start=start,
+            reviews=len(reviews),
+            reviewers_needed=settings.REVIEWERS_NEEDED,
+            by_model=_by_model(reviews),
+        )
+        for start, reviews in found.items()
+    ]
+
+
+def _by_model(rows: Iterable[tuple[Any, ...]]) -> dict[str, Figures]:
+    """Subjects and pairs per model version, of reviews that are ordered by what was reviewed."""
+    subjects: dict[str, dict[tuple[Any, ...], list[float]]] = {}
+    agreed: dict[str, Counter[bool]] = {}
+    for _, of_one in groupby(rows, key=itemgetter(1)):
+        reviews = list(of_one)
+        opinions = tuple({who or f"review {pk}": verdict for _, _, who, pk, verdict, *_ in reviews}.values())
+        *_, machine, probability, threshold, uncertain_above, version, is_sampled, percent = reviews[-1]
+        if machine not in (REAL, FAKE):
+            continue
+        stratum = UNCERTAIN if _rule(threshold, uncertain_above).is_uncertain(probability) else machine
+        truth = _truth(machine, opinions, settings.REVIEWERS_NEEDED)
+        alike = (stratum, truth, tenth(probability), percent if is_sampled else 0.0)
+        subjects.setdefault(version, {}).setdefault(alike, []).append(probability)
+        agreed.setdefault(version, Counter()).update(pairs(opinions))
+    return {
+        version: {
+            "subjects": [
+                (stratum, truth, sum(probabilities) / len(probabilities), percent, len(probabilities))
+                for (stratum, truth, _, percent), probabilities in groups.items()
+            ],
+            "pairs": [agreed[version][False], agreed[version][True]],
+        }
+        for version, groups in subjects.items()
+    }
+
+
+def _chosen(by_model: dict[str, Figures], model_version: str) -> list[Figures]:
+    return [figures for version, figures in by_model.items() if model_version in ("", version)]
+
+
+# Of twenty thousand uploads there are only a few different ones.
+
+
+@lru_cache(maxsize=256)
+def _rule(threshold: float, uncertain_above: float) -> DecisionRule:
+    return DecisionRule(real_threshold=threshold, uncertain_above=uncertain_above)
+
+
+@lru_cache(maxsize=1024)
+def _truth(machine: str, opinions: tuple[str, ...], reviewers_needed: int) -> str:
+    return agreed_verdict(machine, opinions, reviewers_needed=reviewers_needed)

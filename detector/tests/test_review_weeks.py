@@ -1,0 +1,168 @@
+"""The reviews in figures: kept per week of upload, and never anything but what a fresh count says."""
+
+import random
+from collections import Counter, defaultdict
+from datetime import datetime, time, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
+
+from detector import review_weeks, services
+from detector.models import Detection, Review, ReviewWeek
+from detector.quality import Subject, tenth
+from detector.reviews import agreed_verdict
+from detector.tests.factories import make_detection, make_review, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def weeks_ago(weeks: float) -> Any:
+    return timezone.now() - timedelta(weeks=weeks)
+
+
+def reviewed(**options: Any) -> list[tuple[str, str, int]]:
+    """Stratum, truth and number of what was reviewed."""
+    subjects, _ = review_weeks.reviewed_since(options.pop("since", None), **options)
+    counts: Counter[tuple[str, str]] = Counter()
+    for subject in subjects:
+        counts[subject.stratum, subject.truth] += subject.count
+    return sorted((*key, count) for key, count in counts.items())
+
+
+def one_by_one(reviewers_needed: int) -> dict[tuple[Any, ...], list[float]]:
+    """What there is to find, worked out for each upload by itself."""
+    by_upload: dict[Any, list[Review]] = defaultdict(list)
+    for review in Review.objects.order_by("ordinal"):
+        by_upload[review.detection_key].append(review)
+    found: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for reviews in by_upload.values():
+        newest = {review.reviewer_key: review.verdict for review in reviews}
+        review, probability = reviews[0], reviews[0].fake_probability
+        if probability is None:
+            continue
+        is_uncertain = review.machine_verdict == "fake" and 1 - probability > review.uncertain_above
+        found[
+            "uncertain" if is_uncertain else review.machine_verdict,
+            agreed_verdict(review.machine_verdict, newest.values(), reviewers_needed=reviewers_needed),
+            review.sample_percent if review.is_sampled else 0.0,
+            tenth(probability),
+        ].append(probability)
+    return found
+
+
+def in_figures(subjects: list[Subject]) -> dict[tuple[Any, ...], tuple[int, float]]:
+    sums: dict[tuple[Any, ...], tuple[int, float]] = {}
+    for each in subjects:
+        key = (each.stratum, each.truth, each.sample_percent, tenth(each.fake_probability))
+        count, total = sums.get(key, (0, 0.0))
+        sums[key] = (count + each.count, total + each.count * each.fake_probability)
+    return {key: (count, round(total, 9)) for key, (count, total) in sums.items()}
+
+
+def test_whatever_happens_the_kept_figures_are_those_of_a_fresh_count(settings: Settings) -> None:
+    dice = random.Random(7)
+    staff = [make_user(f"reviewer{number}", is_staff=True) for number in range(3)]
+    uploads = [
+        make_detection(
+            *([] if number % 9 == 0 else [dice.random()]),
+            no_face=number % 9 == 0,
+            created_at=weeks_ago(dice.random() * 4),
+            is_sampled=(drawn := dice.random() < 0.5),
+            sample_percent=dice.choice([1.0, 5.0]) if drawn else 5.0,
+            model_version=f"test-{number % 2}",
+        )
+        for number in range(20)
+    ]
+    for step in range(40):
+        detection = dice.choice(uploads)
+        make_review(detection, dice.choice(["real", "fake", "cant_tell"]), reviewer=dice.choice(staff))
+        if step % 10 == 4:
+            services.picture_forget(detection=uploads.pop())
+        if step % 10 == 9:
+            services.detection_delete(detection=uploads.pop())
+        if step == 20:
+            settings.REVIEWERS_NEEDED = 2
+        if step % 4 == 0:
+            subjects, _ = review_weeks.reviewed_since(None)
+            expected = one_by_one(settings.REVIEWERS_NEEDED)
+            assert in_figures(subjects) == {key: (len(found), round(sum(found), 9)) for key, found in expected.items()}
+
+
+def test_past_weeks_are_kept_and_read_again_without_a_look_at_any_review() -> None:
+    for weeks in (0, 3, 3):
+        make_review(make_detection(0.5, created_at=weeks_ago(weeks)), "real")
+    first = reviewed()
+    assert ReviewWeek.objects.count() == 2
+    with CaptureQueriesContext(connection) as captured:
+        assert reviewed() == first == [("uncertain", "real", 3)]
+    assert len(captured) == 2
+    assert "detection_key" not in str(captured.captured_queries)
+
+
+def test_a_further_review_has_the_week_of_its_upload_counted_again_and_no_other() -> None:
+    old, older = (make_detection(0.5, created_at=weeks_ago(weeks)) for weeks in (3, 6))
+    for detection in (old, older):
+        make_review(detection, "real")
+    reviewed()
+    ReviewWeek.objects.filter(start__lt=weeks_ago(4)).update(by_model={})  # would be mended if it were counted
+    make_review(old, "fake")
+    assert reviewed() == [("uncertain", "", 1)]
+
+
+def test_a_deleted_upload_stays_in_its_week(
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    detection = make_detection(0.5, created_at=weeks_ago(10))
+    make_review(detection, "real")
+    before = ReviewWeek.objects.values("start", "reviews", "by_model")
+    for is_kept in (True, False):
+        if not is_kept:
+            ReviewWeek.objects.all().delete()
+        assert reviewed() == [("uncertain", "real", 1)]
+        assert reviewed(since=timezone.localdate(weeks_ago(9))) == []
+        if is_kept:
+            kept = list(before)
+            with django_capture_on_commit_callbacks(execute=True):
+                services.detection_delete(detection=detection)
+    assert list(before) == kept
+
+
+def test_the_setting_of_now_decides_what_reviews_mean(settings: Settings) -> None:
+    make_review(make_detection(0.9, created_at=weeks_ago(3)), "real")
+    assert reviewed() == [("fake", "real", 1)]
+    settings.REVIEWERS_NEEDED = 2
+    assert reviewed() == [("fake", "", 1)]
+    settings.REVIEWERS_NEEDED = 1
+    assert reviewed() == [("fake", "real", 1)]
+
+
+def test_a_week_is_narrowed_to_a_model_and_begins_on_monday() -> None:
+    monday = timezone.localdate(weeks_ago(2))
+    monday -= timedelta(days=monday.weekday())
+    for days, version in ((-1, "test-1"), (0, "test-1"), (0, "test-2")):
+        noon = timezone.make_aware(datetime.combine(monday + timedelta(days=days), time(12)))
+        make_review(make_detection(0.5, created_at=noon, model_version=version), "real")
+    sunday = monday + timedelta(days=6)
+    assert [sum(count for *_, count in reviewed(since=day)) for day in (None, monday, sunday)] == [3, 2, 2]
+    assert reviewed(since=sunday, model_version="test-2") == [("uncertain", "real", 1)]
+    assert reviewed(model_version="unknown") == []
+
+
+def test_pairs_of_reviewers_are_counted_over_all_weeks() -> None:
+    for weeks, verdicts in ((1, ["real", "real"]), (5, ["real", "fake", "real"]), (9, ["real"])):
+        detection = make_detection(0.5, created_at=weeks_ago(weeks))
+        for verdict in verdicts:
+            make_review(detection, verdict)
+    for _ in ("counted", "kept"):
+        _, agreed = review_weeks.reviewed_since(None)
+        assert agreed == {True: 2, False: 2}
+
+
+def test_every_review_has_its_upload_s_day() -> None:
+    detection = make_detection(0.5, created_at=weeks_ago(3))
+    make_review(detection, "real")
+    assert Review.objects.get().uploaded_on == timezone.localdate(Detection.objects.get().created_at)
