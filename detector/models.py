@@ -96,6 +96,10 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         """Those uploaded before that moment whose picture is still there."""
         return self.filter(created_at__lt=before).exclude(image="")
 
+    def without_hashes(self) -> "DetectionQuerySet":
+        """Those with a picture from which a missing SHA-256 or perceptual hash can be computed."""
+        return self.filter(Q(sha256="") | Q(hash_band_1=None)).exclude(image="")
+
     def newest_first(self) -> "DetectionQuerySet":
         return self.order_by("-created_at", "-pk")
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from detector import metrics
 from detector.exceptions import AppealRefused, ModelUnavailable, OwnUpload, PictureGone, StaleReview
 from detector.images import DecodedImage, decode_image, encode_jpeg
-from detector.models import Detection, Review, Score, picture_path, thumbnail_path
+from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
 from detector.reviews import Look, agreed_verdict, is_drawn
 from detector.similarity import perceptual_hash
@@ -160,6 +160,37 @@ def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> S
     return score
 
 
+def hashes_fill(*, detection: Detection, keep: bool) -> None:
+    """Fills in the hashes of the stored picture, in the database too if wanted; they are not changed where present.
+
+    Raises:
+        InvalidImage, OSError: The file cannot be read any more.
+    """
+    with detection.image.open("rb") as file:
+        data = file.read()
+    image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
+    detection.sha256 = detection.sha256 or image.sha256
+    if detection.perceptual_hash is None:
+        detection.perceptual_hash = perceptual_hash(image.pixels)
+    if keep:
+        hashes = {name: getattr(detection, name) for name in ("sha256", *HASH_BANDS)}
+        Detection.objects.filter(pk=detection.pk).update(**hashes)  # not save(), which fails if it was deleted
+
+
+def detection_resettle(*, detection: Detection, keep: bool) -> Detection | None:
+    """The detection as its reviews settle it by the settings of now, stored if wanted; None if it was deleted."""
+    with transaction.atomic():
+        current = Detection.objects.select_for_update().filter(pk=detection.pk).first()
+        if current is None:
+            return None
+        before = current.review_verdict, current.review_need
+        current.review_verdict = _agreed(current)
+        current.review_need = current.need_now()
+        if keep and (current.review_verdict, current.review_need) != before:
+            current.save(update_fields=["review_verdict", "review_need"])
+    return current
+
+
 def review_create(*, detection: Detection, reviewer: User, verdict: str, note: str, look: Look) -> Review:
     """The new review, added to those of the detection; what they say together is noted on the detection.
 
@@ -200,18 +231,21 @@ def review_create(*, detection: Detection, reviewer: User, verdict: str, note: s
 
 
 def _settle(detection: Detection, newest: Review) -> None:
-    """Notes on the detection what its reviews say together; each reviewer's newest one counts."""
+    """Notes on the detection what its reviews say together."""
+    detection.review_count = newest.ordinal
+    detection.reviewed_at = newest.created_at
+    detection.review_verdict = _agreed(detection)
+    detection.review_need = detection.need_now()
+    detection.save(update_fields=["review_count", "reviewed_at", "review_verdict", "review_need"])
+
+
+def _agreed(detection: Detection) -> str:
+    """What its reviews say together; each reviewer's newest one counts."""
     opinions: dict[object, str] = {}
     for review in detection.reviews.order_by("ordinal"):
         # Of an unknown reviewer (only from before there were Review rows) no two reviews are known to be one person's.
         opinions[review.reviewer_key or f"review {review.pk}"] = review.verdict
-    detection.review_count = newest.ordinal
-    detection.reviewed_at = newest.created_at
-    detection.review_verdict = agreed_verdict(
-        detection.verdict, opinions.values(), reviewers_needed=settings.REVIEWERS_NEEDED
-    )
-    detection.review_need = detection.need_now()
-    detection.save(update_fields=["review_count", "reviewed_at", "review_verdict", "review_need"])
+    return agreed_verdict(detection.verdict, opinions.values(), reviewers_needed=settings.REVIEWERS_NEEDED)
 
 
 def detections_claim(*, session_key: str, user: User) -> int:

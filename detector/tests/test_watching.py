@@ -336,9 +336,7 @@ def access_lines(log: Path, ids: list[str]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.redis
-def test_two_processes_log_and_count_as_one(
-    server: tuple[psutil.Popen, Path], redis_server: PrivateRedis
-) -> None:
+def test_two_processes_log_and_count_as_one(server: tuple[psutil.Popen, Path], redis_server: PrivateRedis) -> None:
     process, folder = server
     port = port_of(process)
     visitors = [Visitor(port) for _ in range(3)]

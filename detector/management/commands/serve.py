@@ -148,8 +148,7 @@ class _Server:
         }
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(self.directory / "metrics")
         return subprocess.Popen(
-            [sys.executable, "-m", "gunicorn"]
-            + [f"{flag}={value}" for flag, value in flags.items()],
+            [sys.executable, "-m", "gunicorn"] + [f"{flag}={value}" for flag, value in flags.items()],
             cwd=settings.BASE_DIR,
             env=environment,
             stdin=subprocess.DEVNULL,
