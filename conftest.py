@@ -20,6 +20,8 @@ from benchmarks.private_postgres import postgres_programs, private_postgres
 from detector.private_redis import PrivateRedis
 
 ROOT = Path(__file__).parent
+# Debian keeps nginx where only root's PATH leads.
+SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
 REQUIRE_SERVICES = os.environ.get("REQUIRE_SERVICES", "") not in ("", "0")
 
 
@@ -49,6 +51,15 @@ def missing_postgres() -> str | None:
     return None if postgres_programs() else "PostgreSQL's server programs are not installed"
 
 
+def missing_nginx() -> str | None:
+    missing = [name for name in ("nginx", "envsubst", "openssl") if not shutil.which(name, path=SYSTEM_PATH)]
+    return f"{' and '.join(missing)} not installed" if missing else None
+
+
+def missing_systemd() -> str | None:
+    return None if shutil.which("systemd-analyze") else "systemd-analyze is not installed"
+
+
 def missing_browser() -> str | None:
     missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
     return f"{' and '.join(missing)} not installed" if missing else None
@@ -74,6 +85,8 @@ SERVICES: dict[str, Callable[[], str | None]] = {
     "redis": missing_redis,
     "postgres": missing_postgres,
     "browser": missing_browser,
+    "nginx": missing_nginx,
+    "systemd": missing_systemd,
     "model": missing_model,
     "training": missing_training,
 }

@@ -13,7 +13,7 @@ from detector.logs import ACCESS_LINE  # noqa: E402
 
 wsgi_app = "deepfake_site.wsgi:application"
 worker_class = "gthread"
-workers = 2
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 threads = 4
 timeout = 60
 # A request in work gets this long to finish when the server is told to stop.

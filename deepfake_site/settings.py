@@ -163,8 +163,10 @@ else:
     SILENCED_SYSTEM_CHECKS = ["django_ratelimit.W001"]
 
 MEDIA_ROOT = env_path("MEDIA_ROOT", "media")
+# nginx sends the thumbnails, once a view has said who may see them (see detector/media.py and deploy/).
+MEDIA_X_ACCEL = env_flag("MEDIA_X_ACCEL", False)
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = env_path("STATIC_ROOT", "staticfiles")
 # Hashed names need a `collectstatic` first, which neither the development server nor a test run has done.
 HASHED_STATIC_FILES = not DEBUG and "pytest" not in sys.modules
 # Without them the files are served straight from the folders they are edited in.
@@ -223,8 +225,9 @@ HISTORY_PAGE_SIZE = env_number("HISTORY_PAGE_SIZE", 20)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 DATA_UPLOAD_MAX_NUMBER_FILES = 1
-FILE_UPLOAD_PERMISSIONS = 0o600
-FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
+# With X-Accel nginx has to read pictures, as a member of the server's group.
+FILE_UPLOAD_PERMISSIONS = 0o640 if MEDIA_X_ACCEL else 0o600
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750 if MEDIA_X_ACCEL else 0o700
 
 UPLOAD_RATE = env.str("UPLOAD_RATE", default="5/m")
 APPEAL_RATE = env.str("APPEAL_RATE", default="10/d")

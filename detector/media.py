@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
@@ -13,6 +14,8 @@ from detector.models import Detection
 
 DISPLAY_SIDE = 1280  # px of the long side
 CONTENT_SECURITY_POLICY = "default-src 'none'; sandbox"
+# Where nginx finds MEDIA_ROOT for answers of ours, and for nobody else.
+X_ACCEL_PREFIX = "/protected-media/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,25 @@ def respond(request: HttpRequest, detection: Detection, medium: Medium) -> HttpR
     etag = quote_etag(f"{detection.pk}-{medium.name}-{detection.model_version}")
     response = get_conditional_response(request, etag=etag)
     if response is None:
-        try:
-            content = medium.encode(detection)
-        except FileNotFoundError as error:
-            raise Http404(f"The file of {detection.pk} is gone.") from error
-        response = HttpResponse(content, content_type=medium.content_type)
+        response = _sent_by_nginx(detection, medium) or _sent_by_us(detection, medium)
     response["ETag"] = etag
     response["Cache-Control"] = "private, no-cache"
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response["Cross-Origin-Resource-Policy"] = "same-origin"
     return response
+
+
+def _sent_by_nginx(detection: Detection, medium: Medium) -> HttpResponse | None:
+    """An answer into which nginx puts the file, if that may be sent as it is stored: the thumbnail was encoded anew."""
+    if medium is not THUMBNAIL or not settings.MEDIA_X_ACCEL:
+        return None
+    address = f"{X_ACCEL_PREFIX}{detection.thumbnail.name}"
+    return HttpResponse(content_type=medium.content_type, headers={"X-Accel-Redirect": address})
+
+
+def _sent_by_us(detection: Detection, medium: Medium) -> HttpResponse:
+    try:
+        content = medium.encode(detection)
+    except FileNotFoundError as error:
+        raise Http404(f"The file of {detection.pk} is gone.") from error
+    return HttpResponse(content, content_type=medium.content_type)

@@ -109,3 +109,19 @@ def test_uploads_have_no_address_of_their_own(visitor: Client) -> None:
     detection = make_detection()
     for prefix in ("/media/", "/", "/static/"):
         assert visitor.get(f"{prefix}{detection.image.name}").status_code == HTTPStatus.NOT_FOUND
+
+
+def test_with_x_accel_nginx_gets_the_thumbnail_of_whoever_may_see_it(visitor: Client, settings: Settings) -> None:
+    settings.MEDIA_X_ACCEL = True
+    detection = make_detection()
+    response = visitor.get(address(detection, "detection-thumbnail"))
+    assert response["X-Accel-Redirect"] == f"/protected-media/{detection.thumbnail.name}"
+    assert response.content == b""
+    assert response["Content-Type"] == "image/jpeg"
+    assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    stranger = Client().get(address(detection, "detection-thumbnail"))
+    assert stranger.status_code == HTTPStatus.NOT_FOUND
+    assert "X-Accel-Redirect" not in stranger
+    # Everything else is made at the moment it is asked for.
+    for name in ("detection-image", "detection-heatmap"):
+        assert "X-Accel-Redirect" not in visitor.get(address(detection, name))

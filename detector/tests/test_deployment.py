@@ -1,0 +1,520 @@
+"""deploy/, run natively: the commands of the Dockerfile and the compose file, and nginx with the same configuration.
+
+Nothing is copied from those files: commands, environment and mounts are read out of them, and only addresses, ports and
+folders are replaced. What a container engine would add (images, users, read-only roots) is left to their linters.
+"""
+
+import functools
+import gzip
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from dockerfile_parse import DockerfileParser
+from PIL import Image
+
+from conftest import SYSTEM_PATH
+from detector.private_redis import PrivateRedis, dies_with_parent
+from detector.tests.portraits import astronaut_jpeg
+from detector.tests.test_serve import eventually
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SITE_HOST = "faces.example.org"
+TOKEN = "a-token-of-more-than-16-characters"
+# What somebody would write into deploy/.env.
+CHOSEN = {
+    "SITE_HOST": SITE_HOST,
+    "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_",
+    "POSTGRES_PASSWORD": "unused-here",
+    "METRICS_TOKEN": TOKEN,
+    "WEB_CONCURRENCY": "1",
+}
+BIN = Path(sys.executable).parent
+START_TIMEOUT_S = 60
+BOUNDARY = "deployment"
+
+
+def dockerfile() -> dict[str, Any]:
+    """The last stage's environment, and the commands that the image runs."""
+    parser = DockerfileParser(fileobj=io.BytesIO((DEPLOY / "Dockerfile").read_bytes()))
+    last = {each["instruction"]: each["value"] for each in parser.structure}
+    return {
+        "environment": dict(parser.envs),
+        "run": json.loads(last["CMD"]),
+        "check": json.loads(last["HEALTHCHECK"].partition("CMD ")[2]),
+    }
+
+
+def interpolated(value: Any) -> Any:
+    """The value with what compose puts in place of ${NAME}, ${NAME:?} and ${NAME:-default}; $$ is a dollar."""
+    if isinstance(value, dict):
+        return {key: interpolated(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [interpolated(each) for each in value]
+    if not isinstance(value, str):
+        return value
+
+    def chosen(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        name, _, default = match[1].partition(":-")
+        return CHOSEN.get(name.removesuffix(":?")) or default
+
+    return re.sub(r"\$\$|\$\{([^}]+)\}", chosen, value)
+
+
+# Linters
+
+
+def test_dockerfile_has_no_findings() -> None:
+    done = subprocess.run([BIN / "hadolint", DEPLOY / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_compose_file_fits_the_specification() -> None:
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_container_of_ours_runs_without_rights_on_a_read_only_root() -> None:
+    for name in ("prepare", "app1", "app2", "nginx", "redis"):
+        service = COMPOSE["services"][name]
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+    stages = DockerfileParser(fileobj=io.BytesIO((DEPLOY / "Dockerfile").read_bytes())).structure
+    assert [each["value"] for each in stages if each["instruction"] == "USER"] == ["10001"]
+
+
+def test_compose_asks_for_every_variable_that_has_no_default() -> None:
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    needed = set(re.findall(r"\$\{([A-Z_]+):\?\}", text))
+    example = (DEPLOY / "env.example").read_text(encoding="utf-8")
+    assert needed <= set(re.findall(r"^([A-Z_]+)=", example, flags=re.MULTILINE))
+
+
+def test_image_holds_what_a_server_needs_and_no_tests_or_secrets() -> None:
+    """Docker's rules for the ignore file, as far as it uses them: * leaves everything out, ! brings something back."""
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    brought = [rule[1:] for rule in rules if rule.startswith("!")]
+    assert all((ROOT / path).exists() for path in brought)
+    assert {"manage.py", "deepfake_site", "detector", "templates", "models", "requirements-web.txt"} <= set(brought)
+    assert not {".env", "media", "db.sqlite3", "training", "benchmarks", ".git", "conftest.py"} & set(brought)
+
+
+UNITS = sorted(path.name for path in (DEPLOY / "systemd").iterdir())
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units, for a project that lies here and not in /opt."""
+    for name in UNITS:
+        text = (DEPLOY / "systemd" / name).read_text(encoding="utf-8")
+        text = text.replace("/opt/deepfake-detector/.venv/bin", str(BIN)).replace("/opt/deepfake-detector", str(ROOT))
+        (tmp_path / name.replace("@.", "@8001.")).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.systemd
+def test_units_have_no_findings(units: Path) -> None:
+    names = [f"./{name.replace('@.', '@8001.')}" for name in UNITS]
+    done = subprocess.run(["systemd-analyze", "verify", *names], cwd=units, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.systemd
+def test_an_instance_is_exposed_to_little(units: Path) -> None:
+    """systemd's own measure: from 0 for a service that can do nothing to 10 for one that may do everything."""
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "./deepfake-detector@8001.service"]
+    done = subprocess.run(command, cwd=units, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-200:]
+
+
+def test_units_start_the_command_of_the_image() -> None:
+    text = (DEPLOY / "systemd" / "deepfake-detector@.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=/opt/deepfake-detector/\.venv/bin/(.*)$", text, flags=re.MULTILINE)
+    assert command.split() == [*dockerfile()["run"], "--bind=127.0.0.1:%i"]
+
+
+# The real thing
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def nginx_ids() -> tuple[int, int]:
+    user, group = COMPOSE["services"]["nginx"]["user"].split(":")
+    return int(user), int(group)
+
+
+def shared_group() -> dict[str, Any]:
+    """As in the containers nginx has a user of its own, and the group of the instances, which may read the pictures."""
+    return {"group": nginx_ids()[1]} if os.geteuid() == 0 else {}
+
+
+@dataclass
+class Deployment:
+    folder: Path
+    database_url: str
+    redis_url: str
+    ports: dict[str, int]
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What the container would have, with addresses and folders of here."""
+        here = {
+            "PATH": f"{BIN}:{SYSTEM_PATH}",
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "MEDIA_ROOT": str(self.folder / "media"),
+            "STATIC_ROOT": str(self.folder / "static"),
+            "TMPDIR": str(self.folder / "run"),
+            # A day, so that no window ends during the test.
+            "UPLOAD_RATE": "5/d",
+            "READY_MIN_FREE_BYTES": "0",
+        }
+        given = interpolated(COMPOSE["services"][service]["environment"])
+        port = {"PORT": str(self.ports[service])} if service in self.ports else {}
+        return {**dockerfile()["environment"], **given, **here, **port}
+
+    def start(self, service: str, command: list[str], environment: dict[str, str], **options: Any) -> None:
+        with (self.folder / f"{service}.log").open("ab") as log:
+            self.processes[service] = subprocess.Popen(
+                command,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=dies_with_parent(),
+                # Killed as a whole, like a container: gunicorn's workers end with it.
+                start_new_session=True,
+                **options,
+            )
+
+    def prepare(self) -> None:
+        command = interpolated(COMPOSE["services"]["prepare"]["command"])
+        environment = self.environment("prepare")
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, **shared_group())
+
+    def start_instance(self, service: str) -> None:
+        self.start(service, dockerfile()["run"], self.environment(service), cwd=ROOT, **shared_group())
+
+    def is_healthy(self, service: str) -> bool:
+        command = [str(BIN / "python"), *dockerfile()["check"][1:]]
+        assert dockerfile()["check"][0] == "python"
+        return subprocess.run(command, cwd=ROOT, env=self.environment(service), capture_output=True).returncode == 0
+
+    def start_nginx(self) -> None:
+        nginx = COMPOSE["services"]["nginx"]
+        environment = interpolated(nginx["environment"]) | {
+            "PATH": SYSTEM_PATH,
+            "UPSTREAM_1": f"127.0.0.1:{self.ports['app1']}",
+            "UPSTREAM_2": f"127.0.0.1:{self.ports['app2']}",
+            "LISTEN_HTTP": f"127.0.0.1:{self.ports['http']}",
+            "LISTEN_HTTPS": f"127.0.0.1:{self.ports['https']}",
+            "TLS_DIRECTORY": str(self.folder),
+            "MEDIA_DIRECTORY": str(self.folder / "media"),
+            "STATIC_DIRECTORY": str(self.folder / "static"),
+            "RUN_DIRECTORY": str(self.folder / "run"),
+        }
+        assert set(environment) - {"PATH"} == set(nginx["environment"])
+        mounts = dict(reversed(volume.split(":")[:2]) for volume in nginx["volumes"] if volume.startswith("./"))
+        command = interpolated(nginx["command"])
+        script = command[-1].replace("/tmp/", f"{self.folder / 'run'}/")
+        for target, source in mounts.items():
+            script = script.replace(target, str(DEPLOY / source))
+        as_user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            user, group = nginx_ids()
+            (self.folder / "nginx.log").touch()
+            os.chown(self.folder / "nginx.log", user, group)
+            as_user = {"user": user, "group": group, "extra_groups": []}
+        self.start("nginx", [*command[:-1], script], environment, **as_user)
+
+    def log(self, service: str) -> str:
+        return (self.folder / f"{service}.log").read_text(errors="replace")
+
+    def kill(self, service: str) -> None:
+        process = self.processes.pop(service)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(30)
+
+
+@dataclass
+class Browser:
+    """Somebody at one address, through nginx and TLS; keeps cookies."""
+
+    port: int
+    address: str = "127.0.0.1"
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=30, context=context, source_address=(self.address, 0)
+        )
+        headers = {"Host": SITE_HOST, "Referer": f"https://{SITE_HOST}/", **headers}
+        if self.cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            for cookie in response.headers.get_all("Set-Cookie") or []:
+                name, _, value = cookie.partition(";")[0].partition("=")
+                self.cookies[name] = value
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def upload(self, data: bytes, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        if "csrftoken" not in self.cookies:
+            assert self.ask("GET", "/")[0] == 200
+        parts = [
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n'
+            f"{self.cookies['csrftoken']}\r\n".encode(),
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="picture"; filename="ada-at-home.jpg"\r\n'
+            "Content-Type: image/jpeg\r\n\r\n".encode(),
+            data,
+            f"\r\n--{BOUNDARY}--\r\n".encode(),
+        ]
+        headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers}
+        return self.ask("POST", "/", b"".join(parts), **headers)
+
+
+@pytest.fixture(scope="module")
+def deployment(postgres_url: str, redis_process: PrivateRedis) -> Iterator[Deployment]:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE deployment")
+    folder = Path(tempfile.mkdtemp(prefix="deployment-"))
+    for name in ("media", "static", "run"):
+        (folder / name).mkdir()
+    folder.chmod(0o755)
+    certificate = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout privkey.pem"
+    command = f"{certificate} -out fullchain.pem -subj /CN={SITE_HOST}".split()
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    if os.geteuid() == 0:
+        user, group = nginx_ids()
+        for name in ("run", "privkey.pem"):
+            os.chown(folder / name, user, group)
+        for name in ("media", "static"):
+            os.chown(folder / name, -1, group)
+            (folder / name).chmod(0o750)
+    ports = dict(zip(("app1", "app2", "http", "https"), free_ports(4), strict=True))
+    database_url = postgres_url.replace("/postgres?", "/deployment?")
+    running = Deployment(folder, database_url, redis_process.url, ports)
+    try:
+        running.prepare()
+        for service in ("app1", "app2"):
+            running.start_instance(service)
+        running.start_nginx()
+        for service in ("app1", "app2"):
+            healthy = functools.partial(running.is_healthy, service)
+            assert eventually(healthy, START_TIMEOUT_S), running.log(service)
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def site(deployment: Deployment, redis_server: PrivateRedis) -> Deployment:
+    return deployment
+
+
+def real(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that runs all of it."""
+    for mark in (pytest.mark.nginx, pytest.mark.model, pytest.mark.redis, pytest.mark.postgres):
+        test = mark(test)
+    return test
+
+
+@real
+def test_a_picture_goes_in_and_its_thumbnail_comes_out_through_nginx(site: Deployment) -> None:
+    visitor, stranger = Browser(site.ports["https"]), Browser(site.ports["https"])
+    status, headers, _ = visitor.upload(astronaut_jpeg())
+    assert status == 302, site.log("app1")
+    page = headers["Location"]
+    status, headers, _ = visitor.ask("GET", page)
+    assert status == 200
+    request_id = headers["X-Request-ID"]
+    assert re.fullmatch("[0-9a-f]{32}", request_id)
+    assert headers["Strict-Transport-Security"].startswith("max-age=31536000")
+
+    (stored,) = (site.folder / "media" / "thumbnails").rglob("*.jpg")
+    address = f"{page}thumbnail/"
+    status, headers, body = visitor.ask("GET", address)
+    assert (status, body) == (200, stored.read_bytes())
+    assert Image.open(io.BytesIO(body)).size == (256, 256)
+    assert headers["Content-Type"] == "image/jpeg"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Cache-Control"] == "private, no-cache"
+    assert headers["X-Accel-Redirect"] is None
+    assert len(headers.get_all("ETag") or []) == 1
+    assert visitor.ask("GET", address, None, **{"If-None-Match": headers["ETag"]})[0] == 304
+    assert visitor.ask("HEAD", address)[0] == 200
+    # Django says who may see it, and nginx shows no file to anybody who asks for one.
+    assert stranger.ask("GET", address)[0] == 404
+    inside = stored.relative_to(site.folder / "media")
+    (upload,) = (site.folder / "media" / "detections").rglob("*.jpg")
+    for path in (
+        f"/protected-media/{inside}",
+        f"/protected-media/thumbnails/../{upload.relative_to(site.folder / 'media')}",
+        f"/protected-media/{upload.relative_to(site.folder / 'media')}",
+        f"/media/{inside}",
+        "/static/../media/",
+        "/static../media/",
+    ):
+        assert visitor.ask("GET", path)[0] in (400, 404), path
+
+    # One instance answered, with the file left to nginx; both logs have the id that the browser got.
+    def logged() -> bool:
+        instances = site.log("app1") + site.log("app2")
+        return f'"request_id": "{request_id}"' in instances and f'"request_id":"{request_id}"' in site.log("nginx")
+
+    assert eventually(logged, 20)
+    for service in ("app1", "app2", "nginx"):
+        assert "ada-at-home" not in site.log(service)
+
+
+@real
+def test_an_instance_leaves_the_thumbnail_to_nginx(site: Deployment) -> None:
+    visitor = Browser(site.ports["https"])
+    page = visitor.upload(astronaut_jpeg())[1]["Location"]
+    connection = http.client.HTTPConnection("127.0.0.1", site.ports["app1"], timeout=20)
+    cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    headers = {"Host": SITE_HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1", "Cookie": cookies}
+    connection.request("GET", f"{page}thumbnail/", headers=headers)
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"")
+    inside = response.headers["X-Accel-Redirect"]
+    assert re.fullmatch(r"/protected-media/thumbnails/\d{4}/\d\d/[0-9a-f-]{36}\.jpg", inside)
+    connection.request("GET", f"{page}image/", headers=headers)
+    response = connection.getresponse()
+    # The stored upload may hold metadata: what is shown of it is always encoded anew.
+    assert response.headers["X-Accel-Redirect"] is None
+    assert Image.open(io.BytesIO(response.read())).size == (512, 512)
+    connection.close()
+
+
+@real
+def test_static_files_come_from_nginx_for_good(site: Deployment) -> None:
+    visitor = Browser(site.ports["https"])
+    page = visitor.ask("GET", "/")[2].decode()
+    (style, *_) = re.findall(r'href="(/static/detector/app\.[0-9a-f]{12}\.css)"', page)
+    status, headers, body = visitor.ask("GET", style, None, **{"Accept-Encoding": "gzip"})
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/css")
+    assert "immutable" in ", ".join(headers.get_all("Cache-Control") or [])
+    assert headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(body) == (site.folder / "static" / style.removeprefix("/static/")).read_bytes()
+    assert headers["X-Request-ID"] is None, "no instance was asked"
+
+
+@real
+def test_nginx_refuses_what_is_too_large_and_asks_no_instance(site: Deployment) -> None:
+    visitor = Browser(site.ports["https"])
+    assert visitor.ask("GET", "/")[0] == 200
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", site.ports["https"], timeout=30, context=ssl._create_unverified_context()
+    )
+    connection.putrequest("POST", "/", skip_host=True)
+    connection.putheader("Host", SITE_HOST)
+    connection.putheader("Content-Length", str(17 * 1024 * 1024))
+    connection.endheaders()
+    response = connection.getresponse()
+    assert response.status == 413
+    assert response.headers["X-Request-ID"] is None
+    connection.close()
+    # What nginx lets through and the application does not is answered by the application's own page.
+    status, headers, _ = visitor.upload(b"\xff" * (15 * 1024 * 1024 + 300 * 1024))
+    assert status == 413
+    assert headers["X-Request-ID"]
+
+
+@real
+def test_uploads_are_counted_by_the_address_that_nginx_sees(site: Deployment) -> None:
+    forged = {"X-Forwarded-For": "203.0.113.7", "X-Real-IP": "203.0.113.7", "X-Request-ID": "f" * 32}
+    one = Browser(site.ports["https"], "127.0.0.2")
+    answers = [one.upload(b"no picture", **forged) for _ in range(6)]
+    assert [status for status, *_ in answers] == [400] * 5 + [429]
+    assert all(headers["X-Request-ID"] != "f" * 32 for _, headers, _ in answers)
+    assert Browser(site.ports["https"], "127.0.0.2").upload(b"no picture")[0] == 429
+    assert Browser(site.ports["https"], "127.0.0.3").upload(b"no picture")[0] == 400
+
+
+@real
+def test_nothing_is_told_to_other_names_or_without_tls(site: Deployment) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", site.ports["http"], timeout=20)
+    connection.request("GET", "/history/?page=2", headers={"Host": SITE_HOST})
+    response = connection.getresponse()
+    assert (response.status, response.headers["Location"]) == (301, f"https://{SITE_HOST}/history/?page=2")
+    response.read()
+    connection.close()
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        Browser(site.ports["https"]).ask("GET", "/", None, Host="other.example.org")
+
+
+@real
+def test_metrics_are_for_inside(site: Deployment) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert Browser(site.ports["https"]).ask("GET", "/metrics", None, **bearer)[0] == 404
+    assert Browser(site.ports["https"]).ask("GET", "/readyz")[0] == 200
+    for service in ("app1", "app2"):
+        connection = http.client.HTTPConnection("127.0.0.1", site.ports[service], timeout=20)
+        connection.request("GET", "/metrics", headers={"Host": service, **bearer})
+        response = connection.getresponse()
+        assert response.status == 200
+        assert b"deepfake_request_seconds_bucket" in response.read()
+        connection.close()
+
+
+@real
+def test_when_one_instance_is_killed_the_other_serves(site: Deployment) -> None:
+    visitor = Browser(site.ports["https"])
+    assert visitor.ask("GET", "/")[0] == 200
+    site.kill("app1")
+    assert not site.is_healthy("app1")
+    try:
+        started = time.monotonic()
+        assert [Browser(site.ports["https"]).ask("GET", "/about/")[0] for _ in range(10)] == [200] * 10
+        assert visitor.upload(astronaut_jpeg())[0] == 302
+        assert time.monotonic() - started < 60
+    finally:
+        site.start_instance("app1")
+        assert eventually(lambda: site.is_healthy("app1"), START_TIMEOUT_S), site.log("app1")
