@@ -13,8 +13,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import django
+import environ
 import pytest
 import redis
+from django.conf import settings
 
 from benchmarks.private_postgres import postgres_programs, private_postgres
 from detector.private_redis import PrivateRedis
@@ -36,6 +38,9 @@ os.environ.update(documented_defaults(), SECRET_KEY="only-for-tests", DJANGO_SET
 if "TEST_DATABASE_URL" in os.environ:  # the tests of the database, run again on another one by test_databases.py
     os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
 django.setup()
+if environ.Env().db_url("DATABASE_URL")["ENGINE"] != settings.DATABASES["default"]["ENGINE"]:
+    # pytest-django reads the settings before this file where DJANGO_SETTINGS_MODULE is in the environment already.
+    raise pytest.UsageError("The settings were read before DATABASE_URL was set: give it in the environment, too.")
 
 
 def shared_path(variable: str, default: str) -> Path:

@@ -22,6 +22,7 @@ from detector.presentation import faces_for_display
 from detector.similarity import from_text
 
 MOST_COUNTED = 10_000  # rows of a list
+STAGES = ("decode", "faces", "network", "total")  # PostgreSQL keeps no order of keys
 OWNER_FIELDS = {"owner", "owner_id", "session_key"}
 
 
@@ -323,12 +324,13 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         return format_html('<a href="{}">{}</a>', address, detection.owner.get_username())
 
     @admin.display(description="other models", empty_value="-")
-    def other_scores(self, detection: Detection) -> str:
-        return ", ".join(str(score) for score in detection.scores.order_by("created_at"))
+    def other_scores(self, detection: Detection) -> str | None:
+        return ", ".join(str(score) for score in detection.scores.order_by("created_at")) or None
 
     @admin.display(description="time taken", empty_value="-")
-    def timings(self, detection: Detection) -> str:
-        return ", ".join(f"{stage} {duration_ms:.1f} ms" for stage, duration_ms in detection.timings_ms.items())
+    def timings(self, detection: Detection) -> str | None:
+        taken = detection.timings_ms
+        return ", ".join(f"{stage} {taken[stage]:.1f} ms" for stage in STAGES if stage in taken) or None
 
     @admin.display(description="picture")
     def picture(self, detection: Detection) -> SafeString:
@@ -337,8 +339,8 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         )
 
     @admin.display(description="perceptual hash", empty_value="-")
-    def perceptual_hash_text(self, detection: Detection) -> str:
-        return detection.perceptual_hash_text
+    def perceptual_hash_text(self, detection: Detection) -> str | None:
+        return detection.perceptual_hash_text or None
 
     @admin.display(description="same or similar pictures")
     def similar(self, detection: Detection) -> SafeString:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import django.db.backends.sqlite3.base  # noqa: F401 - before its operations, which it imports in a circle
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations as PostgresqlOperations
 from django.db.backends.sqlite3.operations import DatabaseOperations as SqliteOperations

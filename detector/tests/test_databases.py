@@ -229,4 +229,4 @@ def test_every_test_that_uses_the_database_passes_on_postgres_too(postgres_url: 
     services = "redis or postgres or browser or model or training"
     command = ["-m", "pytest", "detector", "-q", "-p", "no:cacheprovider", "-m", f"django_db and not ({services})"]
     command += [f"--deselect={test}" for test in SQLITE_ONLY]
-    assert " passed" in run(command, TEST_DATABASE_URL=postgres_url)
+    assert " passed" in run(command, TEST_DATABASE_URL=postgres_url, DATABASE_URL=postgres_url)

@@ -175,6 +175,7 @@ def test_the_database_refuses_to_change_or_delete_a_review(order: str) -> None:
 @pytest.mark.django_db
 def test_the_database_refuses_what_empties_or_replaces_rows_past_a_delete() -> None:
     make_review(make_detection(0.9), "real")
+    connection.check_constraints()  # PostgreSQL refuses to truncate as long as any is pending, trigger or not
     before = Review.objects.values().get()
     columns = ", ".join(
         str(field.column) for field in Review._meta.local_fields if field.column not in ("id", "verdict")
