@@ -30,7 +30,7 @@ REQUIRE_SERVICES = os.environ.get("REQUIRE_SERVICES", "") not in ("", "0")
 def documented_defaults() -> dict[str, str]:
     """Every key of .env.example with the default that it shows."""
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    return dict(re.findall(r"^#?([A-Z][A-Z_]*)=(.*)$", text, flags=re.MULTILINE))
+    return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, flags=re.MULTILINE))
 
 
 # The suite runs on the documented defaults: neither a developer's .env nor the caller's environment changes a result.

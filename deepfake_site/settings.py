@@ -1,5 +1,6 @@
 """Settings of the site. Everything that differs between machines comes from the environment (see .env.example)."""
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ HASHED_STATIC_FILES = not DEBUG and "pytest" not in sys.modules
 # Without them the files are served straight from the folders they are edited in.
 WHITENOISE_USE_FINDERS = not HASHED_STATIC_FILES
 WHITENOISE_AUTOREFRESH = not HASHED_STATIC_FILES
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
@@ -180,6 +181,25 @@ STORAGES = {
         else "django.contrib.staticfiles.storage.StaticFilesStorage"
     },
 }
+
+# Pictures in S3-compatible storage instead of MEDIA_ROOT
+MEDIA_S3_BUCKET = env.str("MEDIA_S3_BUCKET", default="")
+if MEDIA_S3_BUCKET:
+    if not all(importlib.util.find_spec(name) for name in ("boto3", "storages")):
+        raise ImproperlyConfigured("MEDIA_S3_BUCKET needs the packages of requirements-s3.txt: run `make s3`.")
+    if MEDIA_X_ACCEL:
+        raise ImproperlyConfigured("MEDIA_X_ACCEL is for pictures on disk; with MEDIA_S3_BUCKET it has to be false.")
+    STORAGES["default"] = {
+        "BACKEND": "detector.storages.PictureStorage",
+        "OPTIONS": {
+            "bucket_name": MEDIA_S3_BUCKET,
+            "endpoint_url": env.str("MEDIA_S3_ENDPOINT", default="") or None,
+            "region_name": env.str("MEDIA_S3_REGION", default="") or None,
+            # Without them boto3 looks where it always does: AWS_* variables, ~/.aws, the machine's role.
+            "access_key": env.str("MEDIA_S3_ACCESS_KEY", default="") or None,
+            "secret_key": env.str("MEDIA_S3_SECRET_KEY", default="") or None,
+        },
+    }
 
 # Language and time
 

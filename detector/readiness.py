@@ -37,7 +37,7 @@ def check_model() -> None:
 
 
 def check_storage() -> None:
-    if not isinstance(default_storage._wrapped, FileSystemStorage):  # type: ignore[attr-defined]
+    if not isinstance(default_storage, FileSystemStorage):
         default_storage.exists("readiness")
         return
     os.makedirs(settings.MEDIA_ROOT, mode=settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)

@@ -35,7 +35,7 @@ def settings_keys() -> set[str]:
 
 def readme_defaults() -> dict[str, str]:
     """Key and default of each row of README's settings table."""
-    return dict(re.findall(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\|", README, flags=re.MULTILINE))
+    return dict(re.findall(r"^\| `([A-Z0-9_]+)` \| (?:`(.*?)`)? ?\|", README, flags=re.MULTILINE))
 
 
 def fenced_blocks(language: str) -> list[str]:
@@ -53,7 +53,7 @@ def test_readme_table_has_the_keys_and_defaults_of_env_example() -> None:
 def test_every_key_of_env_example_is_explained() -> None:
     lines = ENV_EXAMPLE.splitlines()
     for before, line in zip(lines, lines[1:], strict=False):
-        if re.match(r"#?[A-Z][A-Z_]*=", line):
+        if re.match(r"#?[A-Z][A-Z0-9_]*=", line):
             assert re.match(r"# [A-Z].*\.$", before), f"no sentence above {line}"
 
 
