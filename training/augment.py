@@ -27,6 +27,7 @@ def training_input(
     size: int,
     donor: FacePicture | None = None,
     augmentation: float = 1.0,
+    margins: tuple[float, float] = (1.2, 2.0),
 ) -> Pixels:
     """Returns one augmented network input, (size, size, 3) uint8 RGB.
 
@@ -35,13 +36,16 @@ def training_input(
         rng: Source of all randomness.
         size: Side of the result in px.
         augmentation: Scales the probability of every change to the file's history, 0 to 1.
+        margins: Lowest and highest side of the crop, as a multiple of the face box's longer side.
         donor: If given, the picture is real and a blended fake is made of it, from itself or from the donor's face.
     """
-    pixels, crop, keypoints = _framed(picture, rng)
+    # Streams of their own: the same seed frames and treats a picture, its blend and its counterpart alike.
+    framing, blending, history = rng.spawn(3)
+    pixels, keypoints = _framed(picture, framing, margins)
     if donor is not None and keypoints is not None:
-        pixels = blend_fake(pixels, keypoints, rng, donor)
-    face = _file_history(np.ascontiguousarray(pixels), rng, augmentation)
-    if rng.random() < 0.5:
+        pixels = blend_fake(pixels, keypoints, blending, donor)
+    face = _file_history(np.ascontiguousarray(pixels), history, augmentation)
+    if framing.random() < 0.5:
         face = np.ascontiguousarray(face[:, ::-1])
     whole = BoundingBox(0, 0, face.shape[1], face.shape[0])
     return face_input(face, whole, size=size)
@@ -53,16 +57,21 @@ def evaluation_input(picture: FacePicture, *, size: int = INPUT_SIZE) -> Pixels:
     return face_input(picture.pixels, square_crop(picture.bbox, width=width, height=height), size=size)
 
 
-def _framed(picture: FacePicture, rng: Generator) -> tuple[Pixels, BoundingBox, NDArray[np.float32] | None]:
+def _framed(
+    picture: FacePicture, rng: Generator, margins: tuple[float, float]
+) -> tuple[Pixels, NDArray[np.float32] | None]:
     """Returns a randomly framed square around the face, and the keypoints in its px."""
     height, width = picture.pixels.shape[:2]
     bbox = picture.bbox
     shift = rng.normal(0, 0.05, 2) * bbox.width
     moved = BoundingBox(round(bbox.x + shift[0]), round(bbox.y + shift[1]), bbox.width, bbox.height)
-    crop = square_crop(moved, width=width, height=height, margin=float(rng.uniform(1.2, 2.0)))
+    # Tight pictures hold less than the margin asked for: they are cropped tighter still, or they would have one scale.
+    widest = min(width, height) / max(bbox.width, bbox.height)
+    margin = min(float(rng.uniform(*margins)), widest * float(rng.uniform(0.85, 1.0)))
+    crop = square_crop(moved, width=width, height=height, margin=margin)
     pixels = picture.pixels[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     keypoints = picture.keypoints
-    return pixels, crop, None if keypoints is None else keypoints - np.array([crop.x, crop.y], np.float32)
+    return pixels, None if keypoints is None else keypoints - np.array([crop.x, crop.y], np.float32)
 
 
 def _file_history(pixels: Pixels, rng: Generator, augmentation: float) -> Pixels:

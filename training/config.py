@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -18,6 +18,12 @@ class Stage:
         train_from: Share of the backbone's layers, from the input, that stays frozen: 0.0 trains all of it.
         augmentation: Scales the probability of every change to a file's history, 0 to 1. Strong ones first are
             to teach what survives them, fewer in the end to come closer to what is served; not compared.
+        pair_share: Share of the draws that bring their counterpart into the same batch, with the same framing and file
+            history: the other class of the same video or identity, or the real face that a blended fake was made of.
+            What differs between the two is then the manipulation alone.
+        margins: Lowest and highest side of the random crop, as a multiple of the face box; pictures that show less than
+            that around the face are cropped tighter still, so that they too are seen at several scales.
+        matched_boost: Multiplies the share of the sources that hold both classes: there the source gives nothing away.
     """
 
     epochs: int
@@ -25,6 +31,9 @@ class Stage:
     learning_rate: float
     train_from: float = 0.0
     augmentation: float = 1.0
+    pair_share: float = 0.0
+    matched_boost: float = 1.0
+    margins: tuple[float, float] = (1.2, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,15 @@ class Config:
             Stage(epochs=1, size=160, learning_rate=5e-4, train_from=0.66),
             Stage(epochs=20, size=160, learning_rate=2.5e-4),
             Stage(epochs=10, size=224, learning_rate=1.5e-4, augmentation=0.5),
+            Stage(
+                epochs=14,
+                size=224,
+                learning_rate=2e-4,
+                augmentation=0.35,
+                pair_share=0.5,
+                matched_boost=1.5,
+                margins=(0.95, 1.8),
+            ),
         )
     )
     weight_decay: float = 1e-4
@@ -83,7 +101,9 @@ class Config:
         if unknown:
             raise ValueError(f"Unknown training settings: {', '.join(sorted(unknown))}.")
         if "stages" in values:
-            values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
+            stages = [Stage(**stage) for stage in values["stages"]]
+            # JSON knows lists only; equal settings have to compare equal.
+            values["stages"] = tuple(replace(stage, margins=(stage.margins[0], stage.margins[1])) for stage in stages)
         return cls(**values)
 
 

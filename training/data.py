@@ -163,10 +163,17 @@ def _boxes_version(faces_dir: Path) -> str:
     return hashlib.sha256(manifest_sha256(faces_dir).encode() + code).hexdigest()[:12]
 
 
-def sampling_weights(samples: Sequence[Sample], *, source_power: float) -> NDArray[np.float64]:
+def sampling_weights(
+    samples: Sequence[Sample], *, source_power: float, matched_boost: float = 1.0
+) -> NDArray[np.float64]:
     """Returns (n,) probabilities that sum to 1: half for each class, sources within a class by n ** source_power.
 
     Frames of one FaceForensics++ video are near-duplicates, so within a source a group counts once.
+
+    Args:
+        samples: What is drawn from.
+        source_power: 1.0 lets the large sources rule, 0.0 gives each source the same share.
+        matched_boost: Multiplies the share of the sources that hold both classes.
 
     Raises:
         ValueError: A class is absent.
@@ -174,7 +181,10 @@ def sampling_weights(samples: Sequence[Sample], *, source_power: float) -> NDArr
     groups: dict[tuple[int, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for sample in samples:
         groups[sample.label, sample.source][sample.group] += 1
-    shares = {key: len(by_group) ** source_power for key, by_group in groups.items()}
+    shares = {
+        (label, source): len(by_group) ** source_power * (matched_boost if (1 - label, source) in groups else 1.0)
+        for (label, source), by_group in groups.items()
+    }
     totals = {label: sum(share for key, share in shares.items() if key[0] == label) for label in (REAL, FAKE)}
     if not all(totals.values()):
         raise ValueError("Training needs pictures of both classes.")
@@ -188,6 +198,20 @@ def sampling_weights(samples: Sequence[Sample], *, source_power: float) -> NDArr
     ]
     probabilities: NDArray[np.float64] = np.array(weights) / np.sum(weights)
     return probabilities
+
+
+def counterparts(samples: Sequence[Sample]) -> dict[int, list[int]]:
+    """Returns index -> indices of the samples of the other class in the same source and group; empty ones left out."""
+    members: dict[tuple[str, str], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for index, sample in enumerate(samples):
+        members[sample.source, sample.group][sample.label].append(index)
+    return {
+        index: by_label[1 - label]
+        for by_label in members.values()
+        for label in (REAL, FAKE)
+        if by_label[1 - label]
+        for index in by_label[label]
+    }
 
 
 def _subject(faces: list[DetectedFace], sample: Sample, shape: tuple[int, ...]) -> DetectedFace | None:

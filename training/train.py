@@ -20,6 +20,7 @@ from training.data import (
     REAL,
     FacePicture,
     Sample,
+    counterparts,
     limited,
     load_pictures,
     manifest_sha256,
@@ -42,7 +43,11 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._stage_number = stage_number
         self._stage = config.stages[stage_number]
         self._epoch = first_epoch
-        self._weights = sampling_weights([each.sample for each in pictures], source_power=config.source_power)
+        samples = [each.sample for each in pictures]
+        self._weights = sampling_weights(
+            samples, source_power=config.source_power, matched_boost=self._stage.matched_boost
+        )
+        self._counterparts = counterparts(samples)
         self._donors = [each for each in pictures if each.sample.label == REAL and each.keypoints is not None]
 
     def __len__(self) -> int:
@@ -54,17 +59,38 @@ class AugmentedBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns (batch, size, size, 3) float32 RGB, 0 to 255, and (batch, 1) float32 labels, FAKE = 1."""
         rng = np.random.default_rng([self._config.seed, self._stage_number, self._epoch, index])
-        inputs, labels = [], []
+        inputs: list[NDArray[np.uint8]] = []
+        labels: list[int] = []
+
+        def add(picture: FacePicture, label: int, seed: int, donor: FacePicture | None = None) -> None:
+            inputs.append(
+                training_input(
+                    picture,
+                    np.random.default_rng(seed),
+                    size=self._stage.size,
+                    donor=donor,
+                    augmentation=self._stage.augmentation,
+                    margins=self._stage.margins,
+                )
+            )
+            labels.append(label)
+
         for choice in rng.choice(len(self._pictures), self._config.batch_size, p=self._weights):
+            if len(inputs) >= self._config.batch_size:
+                break
             picture = self._pictures[int(choice)]
+            seed = int(rng.integers(2**63))
             can_blend = picture.sample.label == REAL and picture.keypoints is not None
             donor = None
             if can_blend and rng.random() < self._config.pseudo_fake_share:
                 donor = self._donors[int(rng.integers(len(self._donors)))]
-            inputs.append(
-                training_input(picture, rng, size=self._stage.size, donor=donor, augmentation=self._stage.augmentation)
-            )
-            labels.append(float(FAKE if donor is not None else picture.sample.label))
+            add(picture, picture.sample.label if donor is None else FAKE, seed, donor)
+            if len(inputs) < self._config.batch_size and rng.random() < self._stage.pair_share:
+                others = self._counterparts.get(int(choice))
+                if donor is not None:
+                    add(picture, REAL, seed)
+                elif others:
+                    add(self._pictures[int(rng.choice(others))], 1 - picture.sample.label, seed)
         return np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
 
 

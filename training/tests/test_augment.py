@@ -1,10 +1,13 @@
 """Augmentation keeps shapes and labels apart from what a file went through."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from detector.faces import BoundingBox
 from detector.preprocessing import face_input, square_crop
-from training.augment import blend_fake, evaluation_input, training_input
+from training.augment import _framed, blend_fake, evaluation_input, training_input
 from training.tests.factories import make_face_picture
 
 
@@ -50,3 +53,29 @@ def test_a_blended_fake_changes_the_face_and_keeps_the_rest() -> None:
         assert difference[:8, :8].max() == 0
         changed += int(difference[70:140, 60:140].max() > 5)
     assert changed == 20
+
+
+def test_a_blend_and_its_original_go_through_the_same() -> None:
+    """In the corners, away from the face, the two agree: framing, compression and tone tell nothing about the class."""
+    picture, donor = make_face_picture(seed=1), make_face_picture(seed=2)
+    changed = 0
+    for seed in range(10):
+        real, fake = (
+            training_input(picture, np.random.default_rng(seed), size=96, donor=each, augmentation=0.0)
+            for each in (None, donor)
+        )
+        difference = np.abs(real.astype(int) - fake).max(axis=2)
+        assert max(difference[:4, :4].max(), difference[:4, -4:].max()) <= 1  # the far end of a soft mask
+        changed += int(difference.max() > 5)
+    assert changed == 10
+
+
+@pytest.mark.parametrize(("side", "expected"), [(400, (1.2, 2.0)), (90, (0.76, 0.9))])
+def test_crops_come_in_several_sizes(side: int, expected: tuple[float, float]) -> None:
+    """Also around a face that fills its picture, which can only be cropped tighter."""
+    pixels = np.zeros((side, side, 3), np.uint8)
+    picture = replace(make_face_picture(), pixels=pixels, bbox=BoundingBox(side // 2 - 50, side // 2 - 50, 100, 100))
+    margins = [_framed(picture, np.random.default_rng(seed), (1.2, 2.0))[0].shape[0] / 100 for seed in range(200)]
+    assert min(margins) >= expected[0] - 0.02
+    assert max(margins) <= expected[1] + 0.02
+    assert max(margins) - min(margins) > 0.8 * (expected[1] - expected[0])

@@ -26,3 +26,8 @@ def test_stages_are_read() -> None:
 def test_the_last_stage_trains_what_is_served(config: Config) -> None:
     assert config.stages[-1].size == 224
     assert config.stages[0].train_from > 0
+
+
+def test_margins_survive_json() -> None:
+    stage = Stage(epochs=1, size=96, learning_rate=0.1, margins=(0.9, 1.5))
+    assert Config.from_json(json.dumps(Config(stages=(stage,)).to_dict())).stages == (stage,)

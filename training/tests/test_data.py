@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import FAKE, REAL, limited, load_pictures, read_manifest, sampling_weights
+from training.data import FAKE, REAL, counterparts, limited, load_pictures, read_manifest, sampling_weights
 from training.tests.factories import make_sample
 
 FIELDS = ["path", "split", "label", "source", "generator", "group", "width", "height"]
@@ -93,3 +93,20 @@ def test_without_a_found_face_the_manifest_s_box_is_used(tmp_path: Path) -> None
     assert picture.keypoints is None
     assert picture.bbox == (20, 40, 60, 60)
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_sources_that_hold_both_classes_can_be_drawn_more_often() -> None:
+    samples = [make_sample(REAL, "both", "a"), make_sample(FAKE, "both", "b"), make_sample(REAL, "reals", "c")]
+    weights = sampling_weights(samples, source_power=0.5, matched_boost=3.0)
+    assert weights.tolist() == pytest.approx([0.5 * 3 / 4, 0.5, 0.5 * 1 / 4])
+
+
+def test_counterparts_are_of_the_same_group_and_the_other_class() -> None:
+    samples = [
+        make_sample(REAL, "video", "1"),
+        make_sample(FAKE, "video", "1"),
+        make_sample(FAKE, "video", "1"),
+        make_sample(REAL, "video", "2"),
+        make_sample(FAKE, "other", "2"),
+    ]
+    assert counterparts(samples) == {0: [1, 2], 1: [0], 2: [0]}
