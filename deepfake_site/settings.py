@@ -37,6 +37,11 @@ def env_number(name: str, default: float, cast: type[int] | type[float] = int) -
         raise ImproperlyConfigured(f"{name} is {text!r}; it has to be {kind}, such as {default}.") from error
 
 
+def env_optional_number(name: str) -> float | None:
+    """A number from the environment; None where there is none."""
+    return float(env_number(name, 0.0, float)) if env.str(name, default="") else None
+
+
 def env_path(name: str, default: str) -> Path:
     """A path from the environment; a relative one starts at the project root, whatever the working directory."""
     return BASE_DIR / str(env.str(name, default=default))
@@ -232,7 +237,10 @@ if ACTIVE_MODEL:
     MODEL_DIR = MODEL_DIR.parent / ACTIVE_MODEL
 PREDICTOR_THREADS = env_number("PREDICTOR_THREADS", 1)
 REAL_THRESHOLD = env_number("REAL_THRESHOLD", 0.7, float)
-UNCERTAIN_ABOVE = env_number("UNCERTAIN_ABOVE", 0.3, float)
+# None: what was fitted for the model in use.
+UNCERTAIN_ABOVE = env_optional_number("UNCERTAIN_ABOVE")
+UNCERTAIN_UP_TO = env_optional_number("UNCERTAIN_UP_TO")
+FAKE_PRIOR = env_optional_number("FAKE_PRIOR")
 MAX_FACES = env_number("MAX_FACES", 20)
 MAX_UPLOAD_BYTES = env_number("MAX_UPLOAD_BYTES", 15 * 1024 * 1024)
 MAX_UPLOAD_PIXELS = env_number("MAX_UPLOAD_PIXELS", 50_000_000)

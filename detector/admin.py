@@ -218,6 +218,7 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
                     "shown_probability",
                     "threshold",
                     "uncertain_above",
+                    "uncertain_up_to",
                     "model_version",
                     "other_scores",
                     "status",
@@ -308,9 +309,8 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
 
     @admin.display(description="verdict", ordering="verdict")
     def machine_verdict(self, detection: Detection) -> str:
-        if detection.is_uncertain:
-            return "Fake, uncertain"
-        return detection.get_verdict_display() or detection.get_status_display()
+        said = detection.get_verdict_display() or detection.get_status_display()
+        return f"{said}, uncertain" if detection.is_uncertain else said
 
     @admin.display(description="fake probability", ordering="fake_probability", empty_value="none")
     def shown_probability(self, detection: Detection) -> str | None:

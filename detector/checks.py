@@ -53,12 +53,30 @@ def check_thresholds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
                 id="detector.E002",
             )
         )
-    elif not 0 <= settings.UNCERTAIN_ABOVE <= settings.REAL_THRESHOLD:
+        return errors
+    above, up_to, prior = settings.UNCERTAIN_ABOVE, settings.UNCERTAIN_UP_TO, settings.FAKE_PRIOR
+    if above is not None and not 0 <= above <= settings.REAL_THRESHOLD:
         errors.append(
             Error(
-                f"UNCERTAIN_ABOVE is {settings.UNCERTAIN_ABOVE} with a REAL_THRESHOLD of {settings.REAL_THRESHOLD}.",
+                f"UNCERTAIN_ABOVE is {above} with a REAL_THRESHOLD of {settings.REAL_THRESHOLD}.",
                 hint="It lies between 0 and REAL_THRESHOLD; a Fake with a real probability above it is uncertain.",
                 id="detector.E003",
+            )
+        )
+    if up_to is not None and not settings.REAL_THRESHOLD <= up_to <= 1:
+        errors.append(
+            Error(
+                f"UNCERTAIN_UP_TO is {up_to} with a REAL_THRESHOLD of {settings.REAL_THRESHOLD}.",
+                hint="It lies between REAL_THRESHOLD and 1; a Real with a real probability up to it is uncertain.",
+                id="detector.E014",
+            )
+        )
+    if prior is not None and not 0.001 <= prior <= 0.999:
+        errors.append(
+            Error(
+                f"FAKE_PRIOR is {prior}.",
+                hint="It is the share of fakes among the uploads, from 0.001 to 0.999; empty for the model's own.",
+                id="detector.E015",
             )
         )
     return errors

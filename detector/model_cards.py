@@ -13,7 +13,43 @@ TITLES = {
     "test_unseen": "Sources and generators it has never seen",
     "val": "Pictures its settings were chosen on",
 }
-COLUMNS = ("n", "n_real", "n_fake", "auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece")
+COLUMNS = (
+    "n",
+    "n_real",
+    "n_fake",
+    "auc",
+    "ap",
+    "eer",
+    "acc",
+    "real_acc",
+    "fake_acc",
+    "ece",
+    "decided",
+    "decided_error",
+)
+
+
+DELIVERIES = {
+    "jpeg_75": "Saved again as JPEG, quality 75",
+    "jpeg_50": "Saved again as JPEG, quality 50",
+    "jpeg_30": "Saved again as JPEG, quality 30",
+    "halved": "Half the width and height",
+    "screenshot": "Rescaled twice, as by a screenshot",
+    "blur": "Blurred",
+    "brightness_0.7": "Darker",
+    "brightness_1.3": "Brighter",
+}
+FOLDS = {
+    "fake_diffusion": "Fakes by diffusion models",
+    "fake_edit": "Fakes by retouching by hand",
+    "fake_gan": "Fakes by GANs",
+    "fake_swap": "Swapped faces",
+    "real_conference": "Genuine photos of speakers",
+    "real_ffhq": "Genuine photos framed as FFHQ",
+    "real_professional": "Genuine professional portraits",
+    "real_video": "Genuine video frames",
+    "real_web": "Genuine photos from the web",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +67,27 @@ class ModelCard:
             {"name": name, "title": TITLES.get(name, name), "rows": _rows(tables[name])}
             for name in names
             if tables[name]
+        ]
+
+    @property
+    def deliveries(self) -> list[dict[str, Any]]:
+        """What is left of the figures after what happens to pictures on their way, one row for each; may be empty."""
+        measured = self.metrics.get("delivery_test") or {}
+        return [
+            {**_row(DELIVERIES.get(name, name), figures, is_overall=False), "auc_change": figures.get("auc_change")}
+            for name, figures in measured.items()
+        ]
+
+    @property
+    def folds(self) -> list[dict[str, Any]]:
+        """Leave one source out: one row for each part of the data that a network was trained without; may be empty."""
+        variants = self.metrics.get("leave_one_out") or {}
+        # The one of which most was measured: the others are there to be compared with it.
+        measured: dict[str, Any] = max(variants.values(), key=len, default={})
+        return [
+            _row(FOLDS[name], measured[name], is_overall=False)
+            for name in FOLDS
+            if isinstance(measured.get(name), dict)
         ]
 
 

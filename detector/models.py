@@ -196,6 +196,10 @@ class Detection(models.Model):
     )
     threshold = models.FloatField(help_text="A real probability above it is Real.")
     uncertain_above = models.FloatField(help_text="A Fake with a real probability above it is uncertain.")
+    # Null is from before there was one: no Real was uncertain then.
+    uncertain_up_to = models.FloatField(
+        null=True, blank=True, help_text="A Real with a real probability up to it is uncertain."
+    )
     model_version = models.CharField(max_length=100, blank=True)
     faces = models.JSONField(default=list, blank=True)
     timings_ms = models.JSONField(default=dict, blank=True)
@@ -336,7 +340,8 @@ class Detection(models.Model):
     @property
     def rule(self) -> DecisionRule:
         """The rule that was in force when the verdict was given."""
-        return DecisionRule(real_threshold=self.threshold, uncertain_above=self.uncertain_above)
+        up_to = self.threshold if self.uncertain_up_to is None else self.uncertain_up_to
+        return DecisionRule(self.threshold, self.uncertain_above, up_to)
 
     @property
     def real_probability(self) -> float | None:
@@ -345,6 +350,13 @@ class Detection(models.Model):
     @property
     def is_uncertain(self) -> bool:
         return self.rule.is_uncertain(self.fake_probability)
+
+    @property
+    def answer(self) -> str:
+        """What a tag says: real, uncertain_real, uncertain_fake, fake, not_applicable or failed."""
+        if self.status == self.Status.FAILED:
+            return "failed"
+        return f"uncertain_{self.verdict}" if self.is_uncertain else self.verdict
 
 
 class QueuedDetection(Detection):
@@ -386,6 +398,7 @@ class Review(models.Model):
     fake_probability = models.FloatField(null=True, blank=True)
     threshold = models.FloatField()
     uncertain_above = models.FloatField()
+    uncertain_up_to = models.FloatField(null=True, blank=True)
     model_version = models.CharField(max_length=100, blank=True, db_index=True)
     is_sampled = models.BooleanField("in the random sample", help_text="The detection was drawn at random for review.")
     sample_percent = models.FloatField(help_text="How many in a hundred were drawn when it was uploaded.")
@@ -433,7 +446,7 @@ class UploadWeek(models.Model):
     """
 
     start = models.DateTimeField(unique=True, help_text="Monday, midnight.")
-    by_model = models.JSONField(help_text="Per model version: n, real, undecided, score_sum and ten bins.")
+    by_model = models.JSONField(help_text="Per model version: counts, the sum of the scores and ten bins.")
 
     def __str__(self) -> str:
         return f"Week from {self.start:%Y-%m-%d}"

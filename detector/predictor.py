@@ -37,15 +37,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DecisionRule:
-    """How a probability becomes a verdict.
+    """How a probability becomes a verdict, and which verdicts are only leanings.
 
     Attributes:
         real_threshold: Real needs a real_probability above this.
         uncertain_above: A Fake with a real_probability above this is uncertain.
+        uncertain_up_to: A Real with a real_probability up to this is uncertain; at most real_threshold means none is.
     """
 
     real_threshold: float = 0.7
     uncertain_above: float = 0.3
+    uncertain_up_to: float = 0.7
 
     def verdict(self, fake_probability: float | None) -> Verdict:
         """Returns the verdict; without a probability there is none to give: not applicable."""
@@ -54,10 +56,12 @@ class DecisionRule:
         return Verdict.REAL if 1.0 - fake_probability > self.real_threshold else Verdict.FAKE
 
     def is_uncertain(self, fake_probability: float | None) -> bool:
-        """Returns whether the verdict is a Fake close enough to Real to be called uncertain."""
-        if fake_probability is None or self.verdict(fake_probability) is not Verdict.FAKE:
+        """Returns whether the verdict lies in the band in which too many answers are wrong to call it decided."""
+        if fake_probability is None:
             return False
-        return 1.0 - fake_probability > self.uncertain_above
+        if self.verdict(fake_probability) is Verdict.FAKE:
+            return 1.0 - fake_probability > self.uncertain_above
+        return 1.0 - fake_probability <= self.uncertain_up_to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +74,7 @@ class FacePrediction:
         detection_score: The face detector's score, 0 to 1.
         fake_probability: Calibrated, 0 to 1.
         cam: (rows, columns) float32 class-activation map over `crop`: logit contributions, positive for fake; its mean
-            plus `ModelSpec.cam_bias` is the logit of fake_probability.
+            plus `Predictor.cam_bias` is the logit of fake_probability.
     """
 
     bbox: BoundingBox
@@ -123,7 +127,7 @@ class Prediction:
 
     @property
     def is_uncertain(self) -> bool:
-        """Whether the verdict is an uncertain Fake."""
+        """Whether the verdict is only a leaning."""
         return self.rule.is_uncertain(self.fake_probability)
 
 
@@ -141,7 +145,9 @@ class ModelSpec:
         face_margin: Side of the crop as a multiple of the face box's longer side.
         max_source_side: Crops are reduced to this side in px before they are scaled to the input.
         decision_threshold: real_probability above which a picture is Real, unless a setting says otherwise.
-        calibration: Temperature, bias and prior that are folded into the graph's classifier.
+        calibration: Temperature, bias and prior (the share of fakes among uploads that fake_probability assumes); all
+            folded into the graph's classifier.
+        uncertain_band: [low, high] in real_probability: in between the answer is uncertain.
         cam_bias: What to add to the mean of a class-activation map to get the logit.
         weights_sha256: Hex digest of model.tflite.
         golden_fake_probability: The score of `golden_picture`, for the self-test.
@@ -160,6 +166,7 @@ class ModelSpec:
     max_source_side: int
     decision_threshold: float
     calibration: dict[str, float]
+    uncertain_band: Sequence[float]
     cam_bias: float
     weights_sha256: str
     golden_fake_probability: float
@@ -253,10 +260,39 @@ class LiteRTClassifier:
 class Predictor:
     """Faces, crops and judges; safe to share between threads."""
 
-    def __init__(self, spec: ModelSpec, classifier: Classifier, face_finder: FaceFinder) -> None:
+    def __init__(
+        self, spec: ModelSpec, classifier: Classifier, face_finder: FaceFinder, *, prior: float | None = None
+    ) -> None:
+        """Takes the parts.
+
+        Args:
+            spec: What the classifier was exported with.
+            classifier: Gives probabilities under the spec's prior.
+            face_finder: Finds what to judge.
+            prior: Share of fakes among the uploads, between 0 and 1; None assumes the spec's. Another one shifts every
+                logit by the difference of the log odds, which is what Bayes' rule says.
+        """
         self.spec = spec
+        self.prior = spec.calibration["prior"] if prior is None else prior
+        self._odds = _odds(self.prior) / _odds(spec.calibration["prior"])
         self._classifier = classifier
         self._face_finder = face_finder
+
+    @property
+    def version(self) -> str:
+        """The spec's version; with another prior that too, since probabilities of one prior are no other's."""
+        return self.spec.version if self._odds == 1.0 else f"{self.spec.version}@{self.prior:g}"
+
+    @property
+    def cam_bias(self) -> float:
+        """What to add to the mean of a class-activation map to get the logit under `prior`."""
+        return self.spec.cam_bias + math.log(self._odds)
+
+    @property
+    def uncertain_band(self) -> tuple[float, float]:
+        """The spec's band, in real_probability under `prior`: the same evidence is enough for an answer."""
+        low, high = (1.0 - shifted(1.0 - edge, self._odds) for edge in self.spec.uncertain_band)
+        return low, high
 
     def predict(
         self, image: DecodedImage, *, rule: DecisionRule | None = None, max_faces: int = MAX_FACES
@@ -265,7 +301,7 @@ class Predictor:
 
         Args:
             image: What `decode_image` returned.
-            rule: Default: the spec's threshold.
+            rule: Default: the spec's threshold and band.
             max_faces: Judges the largest faces up to this count.
 
         Raises:
@@ -285,7 +321,7 @@ class Predictor:
                     bbox=face.to_pixels(image.width, image.height),
                     crop=_inside(scaled(crop, image.width / width), image.width, image.height),
                     detection_score=face.score,
-                    fake_probability=probability,
+                    fake_probability=shifted(probability, self._odds),
                     cam=cam,
                 )
             )
@@ -294,10 +330,15 @@ class Predictor:
         timings_ms = {"decode": image.decode_ms, "faces": faces_ms, "network": network_ms}
         return Prediction(
             faces=tuple(faces),
-            model_version=self.spec.version,
-            rule=rule or DecisionRule(real_threshold=self.spec.decision_threshold),
+            model_version=self.version,
+            rule=rule or self.rule(self.spec.decision_threshold),
             timings_ms={**timings_ms, "total": sum(timings_ms.values())},
         )
+
+    def rule(self, real_threshold: float) -> DecisionRule:
+        """Returns the rule with this threshold and the fitted band, which always holds the threshold."""
+        low, high = self.uncertain_band
+        return DecisionRule(real_threshold, min(low, real_threshold), max(high, real_threshold))
 
     def self_test(self) -> None:
         """Scores a generated picture and compares it with the spec.
@@ -334,12 +375,24 @@ def golden_picture() -> NDArray[np.uint8]:
     return picture.astype(np.uint8)
 
 
-def load_predictor(model_dir: Path, *, num_threads: int = 1) -> Predictor:
+def shifted(probability: float, odds: float) -> float:
+    """Returns the probability after its odds were multiplied; 0 and 1 stay what they are."""
+    if odds == 1.0:
+        return probability
+    return probability * odds / (probability * odds + 1.0 - probability)
+
+
+def _odds(share: float) -> float:
+    return share / (1.0 - share)
+
+
+def load_predictor(model_dir: Path, *, num_threads: int = 1, prior: float | None = None) -> Predictor:
     """Returns a checked predictor; `get_predictor` is the cached way to it.
 
     Args:
         model_dir: Holds model.tflite and spec.json.
         num_threads: LiteRT threads per interpreter.
+        prior: Share of fakes among the uploads, between 0 and 1; None assumes the spec's.
 
     Raises:
         ModelUnavailable: A file is missing, altered, or fails its self-test.
@@ -356,7 +409,7 @@ def load_predictor(model_dir: Path, *, num_threads: int = 1) -> Predictor:
             f"{spec.weights_sha256[:12]}...: the file was altered or belongs to another spec."
         )
     predictor = Predictor(
-        spec, LiteRTClassifier(weights, num_threads=num_threads), FaceDetector(num_threads=num_threads)
+        spec, LiteRTClassifier(weights, num_threads=num_threads), FaceDetector(num_threads=num_threads), prior=prior
     )
     predictor.self_test()
     return predictor
@@ -366,22 +419,23 @@ _load_lock = threading.Lock()
 
 
 @functools.cache
-def _cached_predictor(model_dir: Path, num_threads: int) -> Predictor:
-    return load_predictor(model_dir, num_threads=num_threads)
+def _cached_predictor(model_dir: Path, num_threads: int, prior: float | None) -> Predictor:
+    return load_predictor(model_dir, num_threads=num_threads, prior=prior)
 
 
-def get_predictor(model_dir: Path, *, num_threads: int = 1) -> Predictor:
+def get_predictor(model_dir: Path, *, num_threads: int = 1, prior: float | None = None) -> Predictor:
     """Returns this process's predictor for the model folder, loading it on the first call.
 
     Args:
         model_dir: Holds model.tflite and spec.json.
         num_threads: LiteRT threads per interpreter.
+        prior: Share of fakes among the uploads, between 0 and 1; None assumes the spec's.
 
     Raises:
         ModelUnavailable: A file is missing, altered, or fails its self-test. A failure is not cached.
     """
     with _load_lock:
-        return _cached_predictor(Path(model_dir), num_threads)
+        return _cached_predictor(Path(model_dir), num_threads, prior)
 
 
 def _inside(box: BoundingBox, width: int, height: int) -> BoundingBox:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from detector.models import Detection
+from detector.predictor import DecisionRule
 from detector.templatetags.display import percent
 
 
@@ -12,6 +13,12 @@ def machine_words(detection: Detection) -> str:
         return detection.get_status_display()
     doubt = ", uncertain" if detection.is_uncertain else ""
     return f"{detection.get_verdict_display()}{doubt} ({percent(detection.fake_probability)} fake)"
+
+
+def answer(rule: DecisionRule, fake_probability: float) -> str:
+    """What a tag says: real, fake, uncertain_real or uncertain_fake."""
+    verdict = rule.verdict(fake_probability).value
+    return f"uncertain_{verdict}" if rule.is_uncertain(fake_probability) else verdict
 
 
 def faces_for_display(detection: Detection) -> list[dict[str, Any]]:
@@ -32,6 +39,7 @@ def _face(detection: Detection, number: int, face: dict[str, Any]) -> dict[str, 
         "fake_probability": fake_probability,
         "real_probability": 1.0 - fake_probability,
         "verdict": detection.rule.verdict(fake_probability).value,
+        "answer": answer(detection.rule, fake_probability),
         "is_uncertain": detection.rule.is_uncertain(fake_probability),
         "is_deciding": number == 1,
     }

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 REAL, FAKE = "real", "fake"
-UNCERTAIN = "uncertain"
-STRATA = (REAL, FAKE, UNCERTAIN)
+UNCERTAIN_REAL, UNCERTAIN_FAKE = "uncertain_real", "uncertain_fake"
+UNCERTAIN = (UNCERTAIN_REAL, UNCERTAIN_FAKE)
+# Parts of what the machine called Real, and of what it called Fake.
+STRATA_OF = {REAL: (REAL, UNCERTAIN_REAL), FAKE: (FAKE, UNCERTAIN_FAKE)}
+STRATA = (*STRATA_OF[REAL], *STRATA_OF[FAKE])
 Z_95 = 1.959964
 BINS = 10
 
@@ -24,7 +27,7 @@ class Subject:
     """Reviewed uploads that are alike in all that the estimates ask for; often it is one.
 
     Attributes:
-        stratum: What the machine said: real, fake or uncertain (which is a fake).
+        stratum: What the machine said: real, uncertain_real, uncertain_fake or fake.
         truth: What the reviewers say together: real, fake, cant_tell, or "" while it is open.
         fake_probability: 0 to 1; of several the mean, and all of them are in one tenth of the scale.
         sample_percent: How many in a hundred of the decided were drawn; 0 where this one was not drawn.
@@ -39,12 +42,12 @@ class Subject:
 
     @property
     def verdict(self) -> str:
-        return REAL if self.stratum == REAL else FAKE
+        return REAL if self.stratum in STRATA_OF[REAL] else FAKE
 
     @property
     def weight(self) -> float | None:
         """How many uploads each stands for; None where it came to review by its answer's looks and not by chance."""
-        if self.stratum == UNCERTAIN:
+        if self.stratum in UNCERTAIN:
             return 1.0
         return 100.0 / self.sample_percent if self.sample_percent > 0 else None
 
@@ -130,8 +133,7 @@ def confusion(cases: Iterable[Weighted]) -> dict[tuple[str, str], float]:
 
 def precision(cases: Sequence[Weighted], verdict: str, missing: set[str]) -> Share | None:
     """Returns how often a verdict is right; None where a stratum of it has no review."""
-    needed = {REAL} if verdict == REAL else {FAKE, UNCERTAIN}
-    if missing & needed:
+    if missing & set(STRATA_OF[verdict]):
         return None
     return share_of([case for case in cases if case.subject.verdict == verdict], lambda each: each.truth == verdict)
 

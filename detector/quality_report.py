@@ -17,10 +17,11 @@ from django.views.decorators.http import require_safe
 
 from detector import quality, review_weeks, upload_weeks
 from detector.models import Review
-from detector.quality import FAKE, REAL, UNCERTAIN, Share, Subject
+from detector.quality import FAKE, REAL, STRATA, UNCERTAIN, UNCERTAIN_FAKE, UNCERTAIN_REAL, Share, Subject
 
 PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
 DEFAULT_PERIOD = "12"
+WORDS = {REAL: "Real", FAKE: "Fake", UNCERTAIN_REAL: "Real, uncertain", UNCERTAIN_FAKE: "Fake, uncertain"}
 CHART_WIDTH, CHART_HEIGHT = 300, 100
 
 
@@ -75,14 +76,20 @@ def page(request: HttpRequest) -> HttpResponse:
         "week_points": _week_points(report),
         "left_out": sum(each.count for each in report.subjects if each.weight is None),
         "reviewed": report.reviewed,
-        "missing": sorted(quality.unmeasured(report.cases, report.totals)),
+        "missing": [WORDS[stratum] for stratum in STRATA if stratum in quality.unmeasured(report.cases, report.totals)],
     }
     return render(request, "admin/detector/review/quality.html", context)
 
 
 def _totals(weeks: list[dict[str, Any]]) -> dict[str, int]:
-    real, undecided = (sum(week[name] for week in weeks) for name in ("real", "undecided"))
-    return {REAL: real, FAKE: sum(week["n"] for week in weeks) - real - undecided, UNCERTAIN: undecided}
+    names = ("n", "real", UNCERTAIN_REAL, UNCERTAIN_FAKE)
+    n, real, uncertain_real, uncertain_fake = (sum(week[name] for week in weeks) for name in names)
+    return {
+        REAL: real - uncertain_real,
+        UNCERTAIN_REAL: uncertain_real,
+        FAKE: n - real - uncertain_fake,
+        UNCERTAIN_FAKE: uncertain_fake,
+    }
 
 
 # Tables: what the page shows and the CSV holds.
@@ -106,7 +113,7 @@ def _table(title: str, note: str, columns: list[str], rows: list[list[str]]) -> 
 
 def _summary(report: Report) -> dict[str, Any]:
     total = sum(report.totals.values())
-    decided = total - report.totals[UNCERTAIN]
+    decided = total - sum(report.totals[each] for each in UNCERTAIN)
     agreement = quality.agreement(report.agreed)
     doubts = sum(each.count for each in report.subjects if each.truth == "cant_tell")
     opened = sum(each.count for each in report.subjects if each.truth == "")
@@ -171,7 +178,7 @@ def _by_week(weeks: list[dict[str, Any]]) -> dict[str, Any]:
             [
                 f"{week['week']:%Y-%m-%d}",
                 str(week["n"]),
-                _percent(1 - week["undecided"] / week["n"]),
+                _percent(1 - (week[UNCERTAIN_REAL] + week[UNCERTAIN_FAKE]) / week["n"]),
                 _percent(week["mean"]),
                 "–" if stability is None else f"{stability:.2f}",
             ]

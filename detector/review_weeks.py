@@ -13,12 +13,12 @@ from django.db.models import Count, Q
 
 from detector.models import Review, ReviewWeek
 from detector.predictor import DecisionRule
-from detector.quality import FAKE, REAL, UNCERTAIN, Subject, pairs, tenth
+from detector.quality import FAKE, REAL, Subject, pairs, tenth
 from detector.reviews import agreed_verdict
 
 REVIEW_FIELDS = [
     *("uploaded_on", "detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
-    *("threshold", "uncertain_above", "model_version", "is_sampled", "sample_percent"),
+    *("threshold", "uncertain_above", "uncertain_up_to", "model_version", "is_sampled", "sample_percent"),
 ]
 
 Figures = dict[str, Any]
@@ -96,10 +96,10 @@ def _by_model(rows: Iterable[tuple[Any, ...]]) -> dict[str, Figures]:
     for _, of_one in groupby(rows, key=itemgetter(1)):
         reviews = list(of_one)
         opinions = tuple({who or f"review {pk}": verdict for _, _, who, pk, verdict, *_ in reviews}.values())
-        *_, machine, probability, threshold, uncertain_above, version, is_sampled, percent = reviews[-1]
+        *_, machine, probability, threshold, above, up_to, version, is_sampled, percent = reviews[-1]
         if machine not in (REAL, FAKE):
             continue
-        stratum = UNCERTAIN if _rule(threshold, uncertain_above).is_uncertain(probability) else machine
+        stratum = f"uncertain_{machine}" if _rule(threshold, above, up_to).is_uncertain(probability) else machine
         truth = _truth(machine, opinions, settings.REVIEWERS_NEEDED)
         alike = (stratum, truth, tenth(probability), percent if is_sampled else 0.0)
         subjects.setdefault(version, {}).setdefault(alike, []).append(probability)
@@ -124,8 +124,8 @@ def _chosen(by_model: dict[str, Figures], model_version: str) -> list[Figures]:
 
 
 @lru_cache(maxsize=256)
-def _rule(threshold: float, uncertain_above: float) -> DecisionRule:
-    return DecisionRule(real_threshold=threshold, uncertain_above=uncertain_above)
+def _rule(threshold: float, above: float, up_to: float | None) -> DecisionRule:
+    return DecisionRule(threshold, uncertain_above=above, uncertain_up_to=threshold if up_to is None else up_to)
 
 
 @lru_cache(maxsize=1024)

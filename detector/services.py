@@ -37,7 +37,7 @@ def active_predictor() -> Predictor:
     Raises:
         ModelUnavailable: Its model is missing or broken.
     """
-    return get_predictor(settings.MODEL_DIR, num_threads=settings.PREDICTOR_THREADS)
+    return get_predictor(settings.MODEL_DIR, num_threads=settings.PREDICTOR_THREADS, prior=settings.FAKE_PRIOR)
 
 
 def named_predictor(name: str) -> Predictor:
@@ -48,11 +48,24 @@ def named_predictor(name: str) -> Predictor:
     """
     if name != Path(name).name:
         raise ModelUnavailable(f"{name!r} is not the name of a folder.")
-    return get_predictor(settings.MODEL_DIR.parent / name, num_threads=settings.PREDICTOR_THREADS)
+    model_dir = settings.MODEL_DIR.parent / name
+    return get_predictor(model_dir, num_threads=settings.PREDICTOR_THREADS, prior=settings.FAKE_PRIOR)
 
 
 def active_rule() -> DecisionRule:
-    return DecisionRule(real_threshold=settings.REAL_THRESHOLD, uncertain_above=settings.UNCERTAIN_ABOVE)
+    """The rule for new uploads: the threshold of the settings, and the model's own band unless a setting moves it."""
+    threshold = settings.REAL_THRESHOLD
+    try:
+        rule = active_predictor().rule(threshold)
+    except ModelUnavailable:
+        # Nothing will be judged by it; uploads are kept as failed.
+        rule = DecisionRule(threshold, threshold, threshold)
+    above, up_to = settings.UNCERTAIN_ABOVE, settings.UNCERTAIN_UP_TO
+    return DecisionRule(
+        threshold,
+        uncertain_above=rule.uncertain_above if above is None else above,
+        uncertain_up_to=rule.uncertain_up_to if up_to is None else up_to,
+    )
 
 
 def detection_create(
@@ -82,6 +95,7 @@ def detection_create(
         byte_count=image.byte_count,
         threshold=rule.real_threshold,
         uncertain_above=rule.uncertain_above,
+        uncertain_up_to=rule.uncertain_up_to,
         sample_percent=sample_percent,
     )
     detection.perceptual_hash = perceptual_hash(image.pixels)
@@ -152,9 +166,7 @@ def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> S
         data = file.read()
     image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
     prediction = predictor.predict(image, rule=active_rule(), max_faces=settings.MAX_FACES)
-    score = Score(
-        detection=detection, model_version=predictor.spec.version, fake_probability=prediction.fake_probability
-    )
+    score = Score(detection=detection, model_version=predictor.version, fake_probability=prediction.fake_probability)
     if keep:
         score.save()
     return score
@@ -222,6 +234,7 @@ def review_create(*, detection: Detection, reviewer: User, verdict: str, note: s
             fake_probability=current.fake_probability,
             threshold=current.threshold,
             uncertain_above=current.uncertain_above,
+            uncertain_up_to=current.uncertain_up_to,
             model_version=current.model_version,
             is_sampled=current.is_sampled,
             sample_percent=current.sample_percent,

@@ -11,7 +11,12 @@ from django.utils import timezone
 from detector.models import Detection, UploadWeek
 from detector.quality import BINS, FAKE, REAL
 
-IS_UNCERTAIN = Q(verdict=FAKE, fake_probability__lt=1.0 - F("uncertain_above"))
+# What DecisionRule.is_uncertain says, asked of the database.
+IS_UNCERTAIN = {
+    REAL: Q(verdict=REAL, fake_probability__gte=1.0 - F("uncertain_up_to")),  # unknown, so false, where that is null
+    FAKE: Q(verdict=FAKE, fake_probability__lt=1.0 - F("uncertain_above")),
+}
+COUNTS = ("n", "real", "uncertain_real", "uncertain_fake", "score_sum")
 # An upload carries the time of its arrival and is stored when it is analysed: a week is not final at its last second.
 SETTLED_AFTER = timedelta(hours=1)
 
@@ -99,13 +104,14 @@ def _count(starts: list[datetime]) -> dict[datetime, dict[str, Figures]]:
         .annotate(
             n=Count("pk"),
             real=Count("pk", filter=Q(verdict=REAL)),
-            undecided=Count("pk", filter=IS_UNCERTAIN),
+            uncertain_real=Count("pk", filter=IS_UNCERTAIN[REAL]),
+            uncertain_fake=Count("pk", filter=IS_UNCERTAIN[FAKE]),
             score_sum=Sum("fake_probability"),
             **bins,
         )
     )
     for row in rows:
-        figures = {name: row[name] for name in ("n", "real", "undecided", "score_sum")}
+        figures = {name: row[name] for name in COUNTS}
         counted[row["week"]][row["model_version"]] = {**figures, "bins": [row[name] for name in bins]}
     return counted
 
@@ -136,7 +142,7 @@ def _chosen(by_model: dict[str, Figures], model_version: str) -> list[Figures]:
 
 def _summed(start: datetime, parts: Iterable[Figures]) -> Figures:
     parts = list(parts)
-    sums = {name: sum(part[name] for part in parts) for name in ("n", "real", "undecided", "score_sum")}
+    sums = {name: sum(part[name] for part in parts) for name in COUNTS}
     mean = sums["score_sum"] / sums["n"] if sums["n"] else 0.0
     bins = [sum(part["bins"][number] for part in parts) for number in range(BINS)]
     return {"week": start, **sums, "mean": mean, "bins": bins}

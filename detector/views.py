@@ -159,7 +159,8 @@ def _detection_page(
         # Only for the uploader: to others it would tell that somebody uploaded such a picture.
         "known": known.reviewed_match(detection) if is_own else None,
         "threshold": detection.threshold,
-        "uncertain_above": detection.uncertain_above,
+        "uncertain_above": detection.rule.uncertain_above,
+        "uncertain_up_to": detection.rule.uncertain_up_to,
         "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at, "count": detection.review_count}
         if detection.review_verdict
         else None,
@@ -259,6 +260,9 @@ def about(request: HttpRequest) -> HttpResponse:
         "spec": card.spec,
         "metrics": card.metrics,
         "tables": card.tables,
+        "deliveries": card.deliveries,
+        "folds": card.folds,
+        "prior": settings.FAKE_PRIOR,
         "rule": services.active_rule(),
         "retention_days": settings.RETENTION_DAYS,
     }

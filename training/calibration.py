@@ -11,7 +11,7 @@ from training.metrics import prior_weights
 
 # The prior is chosen, not measured: nobody knows the share of fakes among uploads. It is the largest one, at most a
 # half, at which this share of validation reals is called Real.
-REAL_ACC_TARGET = 0.96
+REAL_ACC_TARGET = 0.95
 _PRIORS = (0.05, 0.5)
 
 
@@ -53,3 +53,39 @@ def fit(logits: NDArray[np.float64], y_true: NDArray[np.int_], *, rule: Decision
     # Rounded down to a figure that can be said.
     prior = max(_PRIORS[0], np.floor(prior * 100) / 100)
     return Calibration(1 / slope, intercept + float(np.log(prior / (1 - prior))), float(prior))
+
+
+# Outside the band of uncertainty at most this share of the answers "Real" and of the answers "Fake" may be wrong.
+BAND_ERROR = 0.05
+
+
+def fit_band(
+    fake_probability: NDArray[np.float64], y_true: NDArray[np.int_], *, rule: DecisionRule
+) -> tuple[float, float]:
+    """Returns (low, high) in real_probability: the narrowest band outside which each answer is right often enough.
+
+    Both classes weigh the same here, whatever the prior: who checks pictures checks suspicious ones, and an answer that
+    is right only because fakes are assumed to be rare is none. The other way round, the prior makes some Fakes more
+    likely real than fake that would pass here: the band reaches down to the rule's own edge at least.
+
+    Args:
+        fake_probability: (n,) calibrated scores of the validation split.
+        y_true: (n,) labels, FAKE = 1.
+        rule: The band holds its threshold, and what it calls an uncertain Fake.
+    """
+    real_probability = 1 - fake_probability
+    called_fake = real_probability <= rule.real_threshold
+    low = 1 - _edge(fake_probability[called_fake], y_true[called_fake], y_true, right=1)
+    high = _edge(real_probability[~called_fake], y_true[~called_fake], y_true, right=0)
+    # Rounded away from the answers, to figures that can be said.
+    return float(np.floor(min(low, rule.uncertain_above) * 1000) / 1000), float(np.ceil(high * 1000) / 1000)
+
+
+def _edge(score: NDArray[np.float64], labels: NDArray[np.int_], y_true: NDArray[np.int_], *, right: int) -> float:
+    """Returns the lowest score from which on at most BAND_ERROR of the answers is wrong; 1.0 where there is none."""
+    order = np.argsort(-score, kind="stable")
+    is_right = labels[order] == right
+    hits = np.cumsum(is_right) / np.sum(y_true == right)
+    misses = np.cumsum(~is_right) / np.sum(y_true != right)
+    good = np.flatnonzero(misses <= BAND_ERROR * (hits + misses))
+    return float(score[order][good[-1]]) if len(good) else 1.0

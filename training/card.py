@@ -5,12 +5,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from training.calibration import REAL_ACC_TARGET
 from training.figures import draw
+from training.metrics import METRICS
 
 _TEMPLATE = Path(__file__).resolve().parent / "card.md"
 # One table row for each model that shipped or was tried, with its figures; written by hand from metrics.json.
 _HISTORY = Path(__file__).resolve().parent / "history.md"
-_COLUMNS = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece")
+_COLUMNS = METRICS
 
 
 def write_card(model_dir: Path) -> None:
@@ -22,6 +24,9 @@ def write_card(model_dir: Path) -> None:
     text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         version=spec["version"],
         prior=f"{spec['calibration']['prior']:.0%}",
+        real_acc_target=f"{REAL_ACC_TARGET:.0%}",
+        band_low=f"{spec['uncertain_band'][0]:.1%}",
+        band_high=f"{spec['uncertain_band'][1]:.1%}",
         temperature=f"{spec['calibration']['temperature']:.3f}",
         n_train=f"{metrics['n_train']:,}",
         data_version=spec["data_version"][:12],
@@ -62,22 +67,40 @@ def _kinds(tables: dict[str, Any]) -> str:
     )
 
 
-def _leave_one_out(folds: dict[str, Any]) -> str:
-    rows = [(f"without {name}", row) for name, row in folds.items() if name != "config"]
-    return _table(rows, intervals=True) if rows else "Not measured for this version."
+def _leave_one_out(variants: dict[str, Any]) -> str:
+    """The mean of each variant, and every fold's row."""
+    if not variants:
+        return "Not measured for this version."
+    rows = [
+        (f"{variant}: without {name}", row)
+        for variant, folds in sorted(variants.items())
+        for name, row in folds.items()
+        if name != "config"
+    ]
+    lines = []
+    for variant, folds in sorted(variants.items()):
+        aucs = [row["auc"] for name, row in folds.items() if name.startswith("fake_")]
+        if not aucs:
+            continue
+        lines.append(f"- {variant}: mean AUC over {len(aucs)} kinds of fakes {sum(aucs) / len(aucs):.3f}")
+    return "\n".join(lines) + "\n\n" + _table(rows, intervals=True)
 
 
 def _deliveries(deliveries: dict[str, Any]) -> str:
     if not deliveries:
         return "Not measured for this version."
-    lines = [_line(["delivery", "n", *(f"{metric}, change" for metric in _COLUMNS)]), _line(["---"] * 9)]
+    lines = [
+        _line(["delivery", "n", *(f"{metric}, change" for metric in _COLUMNS)]),
+        _line(["---"] * (2 + len(_COLUMNS))),
+    ]
     for name, row in deliveries.items():
-        lines.append(
-            _line(
-                [name, str(row["n"]), *(f"{row[metric]:.3f} ({row[f'{metric}_change']:+.3f})" for metric in _COLUMNS)]
-            )
-        )
+        lines.append(_line([name, str(row["n"]), *(_delivered_cell(row, metric) for metric in _COLUMNS)]))
     return "\n".join(lines)
+
+
+def _delivered_cell(row: dict[str, Any], metric: str) -> str:
+    value, change = row.get(metric), row.get(f"{metric}_change")
+    return "–" if value is None or change is None else f"{value:.3f} ({change:+.3f})"
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]], *, intervals: bool = False) -> str:

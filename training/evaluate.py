@@ -173,7 +173,7 @@ def evaluate_model(
     """
     predictor = load_predictor(model_dir)
     spec = predictor.spec
-    rule = DecisionRule(real_threshold=spec.decision_threshold)
+    rule = predictor.rule(spec.decision_threshold)
     prior = spec.calibration["prior"]
     samples = limited(read_manifest(faces_dir), limit_per_source)
     tables, change = {}, {}
@@ -190,7 +190,7 @@ def evaluate_model(
                 "n": row["n"],
                 "n_no_face": scores.no_face,
                 **{metric: row[metric] for metric in METRICS},
-                **{f"{metric}_change": row[metric] - clean[metric] for metric in METRICS},
+                **{f"{metric}_change": _difference(row[metric], clean[metric]) for metric in METRICS},
             }
     path = model_dir / "metrics.json"
     metrics = json.loads(path.read_text()) if path.is_file() else {}
@@ -206,6 +206,10 @@ def evaluate_model(
     write_atomically(path, (json.dumps(rounded(metrics), indent=1) + "\n").encode())
     write_card(model_dir)
     return metrics
+
+
+def _difference(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else value - reference
 
 
 def rounded(value: Any) -> Any:
@@ -225,20 +229,20 @@ def print_tables(metrics: dict[str, Any]) -> None:
     for split, one in metrics["tables"].items():
         rows = {"overall": one["overall"], **one["by_source"]}
         rows |= {f"{part[3:]}: {name}": row for part in ("by_generator", "by_kind") for name, row in one[part].items()}
-        print(f"\n{split:38}" + "".join(f"{column:>9}" for column in columns))
+        print(f"\n{split:38}" + "".join(f"{column[:13]:>14}" for column in columns))
         for name, row in rows.items():
             print(f"{name:38}" + "".join(_cell(row.get(column)) for column in columns))
     grouped: dict[str, dict[str, Any]] = defaultdict(dict, metrics.get("delivery_test", {}))
     if grouped:
-        print(f"\n{'test, delivered (change)':38}" + "".join(f"{metric:>9}" for metric in METRICS))
+        print(f"\n{'test, delivered (change)':38}" + "".join(f"{metric:>14}" for metric in METRICS))
         for name, row in grouped.items():
-            print(f"{name:38}" + "".join(f"{row[f'{metric}_change']:>+9.3f}" for metric in METRICS))
+            print(f"{name:38}" + "".join(_cell(row[f"{metric}_change"]) for metric in METRICS))
 
 
 def _cell(value: float | None) -> str:
     if value is None:
-        return f"{'-':>9}"
-    return f"{value:>9}" if isinstance(value, int) else f"{value:>9.3f}"
+        return f"{'-':>14}"
+    return f"{value:>14}" if isinstance(value, int) else f"{value:>14.3f}"
 
 
 def main(arguments: list[str] | None = None) -> None:

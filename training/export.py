@@ -25,7 +25,13 @@ PARITY_TOLERANCE = 1e-4
 
 
 def export(
-    model: keras.Model, calibration: Calibration, model_dir: Path, *, config: Config, data_version: str
+    model: keras.Model,
+    calibration: Calibration,
+    model_dir: Path,
+    *,
+    uncertain_band: tuple[float, float],
+    config: Config,
+    data_version: str,
 ) -> ModelSpec:
     """Writes model.tflite and spec.json, both or neither, and returns the spec.
 
@@ -33,6 +39,7 @@ def export(
         model: What `training.train.train` returned.
         calibration: Folded into the classifier's weights.
         model_dir: The model's folder.
+        uncertain_band: (low, high) in real_probability; saved in the spec.
         config: Saved in the spec.
         data_version: SHA-256 of the manifest.
 
@@ -59,6 +66,7 @@ def export(
         max_source_side=MAX_SOURCE_SIDE,
         decision_threshold=DecisionRule().real_threshold,
         calibration=asdict(calibration),
+        uncertain_band=list(uncertain_band),
         cam_bias=float(model.get_layer(CLASSIFIER).get_weights()[1][0] / calibration.temperature + calibration.bias),
         weights_sha256=digest,
         golden_fake_probability=golden_probability,

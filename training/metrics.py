@@ -9,19 +9,21 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from detector.predictor import DecisionRule
 
-METRICS = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece")
+METRICS = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece", "decided", "decided_error")
 _BINS = 15
 
 
 def evaluate(
     y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rule: DecisionRule, prior: float = 0.5
 ) -> dict[str, float]:
-    """Returns auc, ap, eer, acc, real_acc, fake_acc and ece.
+    """Returns auc, ap, eer, acc, real_acc, fake_acc, ece, decided and decided_error.
 
     Args:
         y_true: (n,) labels, FAKE = 1.
         y_score: (n,) fake_probability, 0 to 1.
-        rule: Gives acc (share of right verdicts), real_acc (reals called Real) and fake_acc (fakes called Fake).
+        rule: Gives acc (share of right verdicts), real_acc (reals called Real), fake_acc (fakes called Fake), decided
+            (share outside the band of uncertainty) and decided_error (share of wrong verdicts among those); for the
+            last two both classes weigh the same.
         prior: Share of fakes among uploads to which ece is weighted.
 
     Raises:
@@ -40,11 +42,12 @@ def evaluate(
         "real_acc": float(np.mean(~called_fake[y_true == 0])),
         "fake_acc": float(np.mean(called_fake[y_true == 1])),
         "ece": expected_calibration_error(y_true, y_score, prior=prior),
+        **_decided_figures(y_true, y_score, rule),
     }
 
 
 def class_figures(y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rule: DecisionRule) -> dict[str, float]:
-    """Returns what one class alone can tell: acc, and real_acc or fake_acc.
+    """Returns what one class alone can tell: acc, decided, decided_error, and real_acc or fake_acc.
 
     Raises:
         ValueError: No picture at all.
@@ -52,7 +55,7 @@ def class_figures(y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rul
     if len(y_true) == 0:
         raise ValueError("There is nothing to evaluate.")
     called_fake = calls_fake(y_score, rule)
-    figures = {"acc": float(np.mean(called_fake == (y_true == 1)))}
+    figures = {"acc": float(np.mean(called_fake == (y_true == 1))), **_decided_figures(y_true, y_score, rule)}
     for name, label in (("real_acc", 0), ("fake_acc", 1)):
         chosen = y_true == label
         if chosen.any():
@@ -63,6 +66,16 @@ def class_figures(y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rul
 def calls_fake(y_score: NDArray[np.float64], rule: DecisionRule) -> NDArray[np.bool_]:
     """Returns (n,) whether the rule says Fake."""
     return ~((1.0 - y_score) > rule.real_threshold)
+
+
+def _decided_figures(y_true: NDArray[np.int_], y_score: NDArray[np.float64], rule: DecisionRule) -> dict[str, float]:
+    called_fake = calls_fake(y_score, rule)
+    real_score = 1.0 - y_score
+    decided = np.where(called_fake, real_score <= rule.uncertain_above, real_score > rule.uncertain_up_to)
+    weights = prior_weights(y_true, 0.5)
+    share = float(weights[decided].sum())
+    wrong = float(weights[decided & (called_fake != (y_true == 1))].sum())
+    return {"decided": share} | ({"decided_error": wrong / share} if share > 0 else {})
 
 
 def expected_calibration_error(y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, prior: float = 0.5) -> float:

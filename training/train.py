@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detector.predictor import DecisionRule
 from detector.preprocessing import INPUT_SIZE
 from training.augment import evaluation_input, training_input
-from training.calibration import fit
+from training.calibration import fit, fit_band
 from training.config import SMOKE, Config, Stage
 from training.data import (
     FAKE,
@@ -247,8 +247,11 @@ def finish(
     judged = [each for each in pictures if each.served]
     labels = np.array([each.sample.label for each in judged])
     logits = network_logits(model, judged, size=INPUT_SIZE, batch_size=config.batch_size)
-    calibration = fit(logits, labels, rule=DecisionRule())
-    export(model, calibration, model_dir, config=config, data_version=manifest_sha256(faces_dir))
+    rule = DecisionRule()
+    calibration = fit(logits, labels, rule=rule)
+    band = fit_band(calibration.probabilities(logits), labels, rule=rule)
+    data_version = manifest_sha256(faces_dir)
+    export(model, calibration, model_dir, uncertain_band=band, config=config, data_version=data_version)
     print_tables(evaluate_model(model_dir, faces_dir, limit_per_source=config.limit_per_source))
 
 

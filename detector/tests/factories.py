@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,10 @@ class FakePredictor:
         self.fake_probabilities = fake_probabilities
         self.error: Exception | None = None
         self.images: list[DecodedImage] = []
-        self.spec = SimpleNamespace(version=MODEL_VERSION)
+        self.version = MODEL_VERSION
+
+    def rule(self, real_threshold: float) -> DecisionRule:
+        return DecisionRule(real_threshold, min(0.3, real_threshold), real_threshold)
 
     def predict(self, image: DecodedImage, *, rule: DecisionRule, max_faces: int = 20) -> Prediction:
         self.images.append(image)

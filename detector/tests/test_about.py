@@ -43,6 +43,30 @@ def test_the_assumed_share_of_fakes_is_stated(client: Client, model_dir: Path) -
 
 
 @pytest.mark.django_db
+def test_another_share_of_fakes_is_stated_beside_the_model_s(
+    client: Client, model_dir: Path, settings: Settings
+) -> None:
+    (model_dir / "spec.json").write_text(json.dumps({"calibration": {"prior": 0.23}}))
+    settings.FAKE_PRIOR = 0.4
+    assertContains(client.get(URL), "assume that 40\N{NO-BREAK SPACE}% of all uploads are fakes")
+
+
+@pytest.mark.django_db
+def test_deliveries_and_left_out_kinds_are_shown(client: Client, model_dir: Path) -> None:
+    delivered = {**FIGURES, "auc": 0.8771, "auc_change": -0.0358}
+    write_metrics(model_dir, {"test": {"overall": FIGURES}})
+    metrics = json.loads((model_dir / "metrics.json").read_text())
+    metrics |= {
+        "delivery_test": {"jpeg_50": delivered},
+        "leave_one_out": {"plain": {"fake_gan": {"n": 7, "auc": 0.777}, "config": {}}},
+    }
+    (model_dir / "metrics.json").write_text(json.dumps(metrics))
+    response = client.get(URL)
+    for text in ("quality 50", "0.877", "-0.036", "Fakes by GANs", "0.777"):
+        assertContains(response, text)
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "tables",
     [

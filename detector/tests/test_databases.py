@@ -42,7 +42,7 @@ from detector.models import Detection, Review
 from detector.reviews import Look
 detection = Detection.objects.create(
     session_key="k" * 40, image="x", format="JPEG", width=1, height=1, byte_count=1, status="done", verdict="fake",
-    fake_probability=0.9, threshold=0.7, uncertain_above=0.3,
+    fake_probability=0.9, threshold=0.7, uncertain_above=0.3, uncertain_up_to=0.9,
 )
 reviewers = [User.objects.create(username=f"reviewer-{number}") for number in range(4)]
 look = Look.begin(detection.pk, seen_count=0, is_blind=False)
@@ -144,7 +144,7 @@ from detector.models import Detection, Review
 from detector.reviews import Look
 detection = Detection.objects.create(
     session_key="k" * 40, image="x", format="JPEG", width=1, height=1, byte_count=1, status="done", verdict="fake",
-    fake_probability=0.9, threshold=0.7, uncertain_above=0.3,
+    fake_probability=0.9, threshold=0.7, uncertain_above=0.3, uncertain_up_to=0.9,
 )
 look = Look.begin(detection.pk, seen_count=0, is_blind=False)
 reviewer = User.objects.create(username="reviewer")

@@ -38,6 +38,7 @@ SPEC = ModelSpec(
     max_source_side=64,
     decision_threshold=0.7,
     calibration={"temperature": 1.0, "bias": 0.0, "prior": 0.5},
+    uncertain_band=[0.3, 0.9],
     cam_bias=0.0,
     weights_sha256="0" * 64,
     golden_fake_probability=0.25,
@@ -91,6 +92,51 @@ def test_the_inherited_rule(fake_probability: float | None, verdict: Verdict, is
     rule = DecisionRule()
     assert rule.verdict(fake_probability) is verdict
     assert rule.is_uncertain(fake_probability) is is_uncertain
+
+
+@pytest.mark.parametrize(
+    ("real_probability", "verdict", "is_uncertain"),
+    [
+        (0.29, Verdict.FAKE, False),
+        (0.31, Verdict.FAKE, True),
+        (0.7, Verdict.FAKE, True),
+        (0.71, Verdict.REAL, True),
+        (0.9, Verdict.REAL, True),
+        (0.91, Verdict.REAL, False),
+    ],
+)
+def test_the_band_reaches_into_both_verdicts(real_probability: float, verdict: Verdict, is_uncertain: bool) -> None:
+    rule = DecisionRule(uncertain_above=0.3, uncertain_up_to=0.9)
+    fake_probability = round(1 - real_probability, 2)
+    assert rule.verdict(fake_probability) is verdict
+    assert rule.is_uncertain(fake_probability) is is_uncertain
+
+
+def test_another_prior_shifts_every_probability_by_the_same_odds() -> None:
+    finder = FakeFaceFinder((0.1, 0.1, 0.3, 0.4))
+    # Exported for as many fakes as reals; here one upload in ten is a fake: odds of 1 to 9.
+    predictor = Predictor(SPEC, FakeClassifier(0.5, 0.9, 1.0), finder, prior=0.1)
+
+    found = [predictor.predict(make_image()).fake_probability for _ in range(3)]
+
+    assert found == pytest.approx([0.1, 0.5, 1.0])  # 0.9 has odds of 9 to 1
+    assert predictor.version == "fake-1@0.1"
+    # The band stays where the evidence is the same: 0.9 real has odds of 9, here of 81.
+    assert predictor.uncertain_band[1] == pytest.approx(81 / 82)
+    assert predictor.cam_bias == pytest.approx(-np.log(9))
+
+
+def test_the_spec_s_own_prior_changes_nothing() -> None:
+    for prior in (None, 0.5):
+        predictor = Predictor(SPEC, FakeClassifier(0.123456789), FakeFaceFinder((0, 0, 1, 1)), prior=prior)
+        assert predictor.predict(make_image()).fake_probability == 0.123456789
+        assert predictor.version == "fake-1"
+
+
+@pytest.mark.parametrize(("threshold", "band"), [(0.7, (0.3, 0.9)), (0.2, (0.2, 0.9)), (0.95, (0.3, 0.95))])
+def test_the_band_holds_the_threshold(threshold: float, band: tuple[float, float]) -> None:
+    rule = Predictor(SPEC, FakeClassifier(), FakeFaceFinder()).rule(threshold)
+    assert (rule.uncertain_above, rule.uncertain_up_to) == pytest.approx(band)
 
 
 def test_the_threshold_can_be_set() -> None:
@@ -218,7 +264,7 @@ def test_the_shipped_model_judges_a_portrait() -> None:
     assert prediction.fake_probability is not None
     assert 0 < prediction.fake_probability < 1
     # The map explains the very probability: its mean plus the bias is the logit.
-    logit = float(prediction.faces[0].cam.mean()) + predictor.spec.cam_bias
+    logit = float(prediction.faces[0].cam.mean()) + predictor.cam_bias
     assert 1 / (1 + np.exp(-logit)) == pytest.approx(prediction.fake_probability, abs=1e-4)
 
 

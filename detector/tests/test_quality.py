@@ -18,7 +18,9 @@ from detector import services
 from detector.quality import (
     FAKE,
     REAL,
-    UNCERTAIN,
+    STRATA,
+    UNCERTAIN_FAKE,
+    UNCERTAIN_REAL,
     Subject,
     agreement,
     confusion,
@@ -54,11 +56,11 @@ def subjects(stratum: str, real: int, fake: int, percent: float = 5.0, score: fl
     return [Subject(stratum, truth, score, percent) for truth in [REAL] * real + [FAKE] * fake]
 
 
-TOTALS = {REAL: 1000, FAKE: 100, UNCERTAIN: 10}
+TOTALS = {REAL: 1000, UNCERTAIN_REAL: 0, UNCERTAIN_FAKE: 10, FAKE: 100}
 REVIEWED = [
     *subjects(REAL, real=9, fake=1, score=0.1),
     *subjects(FAKE, real=1, fake=4, score=0.9),
-    *subjects(UNCERTAIN, real=2, fake=2, percent=0.0, score=0.5),
+    *subjects(UNCERTAIN_FAKE, real=2, fake=2, percent=0.0, score=0.5),
 ]
 
 
@@ -109,11 +111,24 @@ def test_doubts_and_open_disputes_are_no_truth() -> None:
 def test_what_rests_on_verdicts_that_nobody_reviewed_is_not_said() -> None:
     cases = weighted(subjects(FAKE, 1, 4), TOTALS)
     missing = unmeasured(cases, TOTALS)
-    assert missing == {REAL, UNCERTAIN}
+    assert missing == {REAL, UNCERTAIN_FAKE}
     assert precision(cases, FAKE, missing) is None
     assert recall(cases, FAKE, missing) is None
-    assert unmeasured(cases, {REAL: 0, FAKE: 100, UNCERTAIN: 0}) == set()
-    assert unmeasured([], {REAL: 0, FAKE: 0, UNCERTAIN: 0}) == set()
+    assert precision(cases, FAKE, {REAL}) is not None
+    none = dict.fromkeys(STRATA, 0)
+    assert unmeasured(cases, {**none, FAKE: 100}) == set()
+    assert unmeasured([], none) == set()
+
+
+def test_an_uncertain_real_is_a_real_of_which_all_are_queued() -> None:
+    (subject,) = subjects(UNCERTAIN_REAL, real=0, fake=1, percent=0.0)
+    assert (subject.verdict, subject.weight) == (REAL, 1.0)
+    cases = weighted([*subjects(REAL, 9, 1), subject], {**TOTALS, UNCERTAIN_REAL: 100})
+    assert confusion(cases)[REAL, FAKE] == pytest.approx(100 + 100)
+    share = precision(cases, REAL, set())
+    assert share is not None
+    assert share.value == pytest.approx(900 / 1100)
+    assert precision(cases, REAL, {UNCERTAIN_REAL}) is None
 
 
 def test_reliability_compares_prediction_and_truth_by_tenths() -> None:
@@ -198,7 +213,7 @@ def test_a_deleted_detection_still_counts_as_reviewed() -> None:
     make_review(detection, "real")
     services.detection_delete(detection=detection)
     (subject,) = make_report(model_version="", since=timezone.now() - timedelta(days=1)).subjects
-    assert (subject.stratum, subject.truth) == (UNCERTAIN, "real")
+    assert (subject.stratum, subject.truth) == (UNCERTAIN_FAKE, "real")
 
 
 @pytest.mark.django_db

@@ -2,7 +2,6 @@
 
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.django_db
 def other(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
     """Another model, which calls everything 20 % fake."""
     fake = FakePredictor(0.2)
-    fake.spec = SimpleNamespace(version="other-1")
+    fake.version = "other-1"
     monkeypatch.setattr(services, "named_predictor", lambda name: fake)
     return fake
 
@@ -98,7 +97,7 @@ def test_another_threshold_needs_no_new_score(other: FakePredictor) -> None:
     assert other.images == []
 
 
-@pytest.mark.parametrize("threshold", [0.1, 1.0, 7.0])
+@pytest.mark.parametrize("threshold", [0.0, 1.0, 7.0])
 def test_an_impossible_threshold_is_refused(other: FakePredictor, threshold: float) -> None:
     with pytest.raises(CommandError, match="--threshold is"):
         rescore(threshold=threshold)

@@ -46,7 +46,7 @@ def one_by_one(reviewers_needed: int) -> dict[tuple[Any, ...], list[float]]:
             continue
         is_uncertain = review.machine_verdict == "fake" and 1 - probability > review.uncertain_above
         found[
-            "uncertain" if is_uncertain else review.machine_verdict,
+            "uncertain_fake" if is_uncertain else review.machine_verdict,
             agreed_verdict(review.machine_verdict, newest.values(), reviewers_needed=reviewers_needed),
             review.sample_percent if review.is_sampled else 0.0,
             tenth(probability),
@@ -98,7 +98,7 @@ def test_past_weeks_are_kept_and_read_again_without_a_look_at_any_review() -> No
     first = reviewed()
     assert ReviewWeek.objects.count() == 2
     with CaptureQueriesContext(connection) as captured:
-        assert reviewed() == first == [("uncertain", "real", 3)]
+        assert reviewed() == first == [("uncertain_fake", "real", 3)]
     assert len(captured) == 2
     assert "detection_key" not in str(captured.captured_queries)
 
@@ -110,7 +110,7 @@ def test_a_further_review_has_the_week_of_its_upload_counted_again_and_no_other(
     reviewed()
     ReviewWeek.objects.filter(start__lt=weeks_ago(4)).update(by_model={})  # would be mended if it were counted
     make_review(old, "fake")
-    assert reviewed() == [("uncertain", "", 1)]
+    assert reviewed() == [("uncertain_fake", "", 1)]
 
 
 def test_a_deleted_upload_stays_in_its_week(
@@ -122,7 +122,7 @@ def test_a_deleted_upload_stays_in_its_week(
     for is_kept in (True, False):
         if not is_kept:
             ReviewWeek.objects.all().delete()
-        assert reviewed() == [("uncertain", "real", 1)]
+        assert reviewed() == [("uncertain_fake", "real", 1)]
         assert reviewed(since=timezone.localdate(weeks_ago(9))) == []
         if is_kept:
             kept = list(before)
@@ -148,7 +148,7 @@ def test_a_week_is_narrowed_to_a_model_and_begins_on_monday() -> None:
         make_review(make_detection(0.5, created_at=noon, model_version=version), "real")
     sunday = monday + timedelta(days=6)
     assert [sum(count for *_, count in reviewed(since=day)) for day in (None, monday, sunday)] == [3, 2, 2]
-    assert reviewed(since=sunday, model_version="test-2") == [("uncertain", "real", 1)]
+    assert reviewed(since=sunday, model_version="test-2") == [("uncertain_fake", "real", 1)]
     assert reviewed(model_version="unknown") == []
 
 

@@ -32,14 +32,15 @@ def test_past_weeks_are_kept_and_the_current_one_is_counted_anew() -> None:
 
 
 def test_what_is_kept_is_what_was_counted() -> None:
-    for score in (0.05, 0.5, 0.95, 1.0):
-        make_detection(score, created_at=timezone.now() - timedelta(weeks=2))
+    for score in (0.05, 0.25, 0.5, 0.95, 1.0):
+        make_detection(score, uncertain_up_to=0.9, created_at=timezone.now() - timedelta(weeks=2))
     make_detection(no_face=True, created_at=timezone.now() - timedelta(weeks=2))
     counted, kept = upload_weeks.weeks_since(None), upload_weeks.weeks_since(None)
     assert counted == kept
-    assert [(week["n"], week["real"], week["undecided"]) for week in kept] == [(4, 1, 1)]
-    assert kept[0]["mean"] == pytest.approx(0.625)
-    assert kept[0]["bins"] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 2]
+    counts = [(week["n"], week["real"], week["uncertain_real"], week["uncertain_fake"]) for week in kept]
+    assert counts == [(5, 2, 1, 1)]
+    assert kept[0]["mean"] == pytest.approx(0.55)
+    assert kept[0]["bins"] == [1, 0, 1, 0, 0, 1, 0, 0, 0, 2]
 
 
 def test_a_deletion_has_its_week_counted_again(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector.predictor import DecisionRule
-from training.calibration import REAL_ACC_TARGET, Calibration, fit
+from training.calibration import BAND_ERROR, REAL_ACC_TARGET, Calibration, fit, fit_band
 from training.metrics import expected_calibration_error
 
 RULE = DecisionRule()
@@ -57,3 +57,27 @@ def test_one_class_can_t_be_calibrated() -> None:
 def test_probabilities_of_a_known_calibration() -> None:
     probabilities = Calibration(temperature=2.0, bias=1.0, prior=0.5).probabilities(np.array([-2.0, 0.0]))
     assert probabilities.tolist() == pytest.approx([0.5, 0.7310586])
+
+
+def test_outside_the_band_one_answer_in_twenty_is_wrong() -> None:
+    logits, y_true = logits_and_labels(1.2)
+    calibration = fit(logits, y_true, rule=RULE)
+    fake_probability = calibration.probabilities(logits)
+
+    low, high = fit_band(fake_probability, y_true, rule=RULE)
+
+    assert low <= RULE.uncertain_above < RULE.real_threshold < high < 1
+    real_probability = 1 - fake_probability
+    for decided, wrong in ((real_probability <= low, 0), (real_probability > high, 1)):
+        assert decided.any()
+        assert (y_true[decided] == wrong).mean() <= BAND_ERROR  # as many fakes as reals, so plain shares are balanced
+    # A narrower band would not do: just inside its upper edge the answers are worse.
+    wider = real_probability > high - 0.02
+    assert (y_true[wider] == 1).mean() > BAND_ERROR
+
+
+def test_where_no_answer_is_safe_all_are_uncertain() -> None:
+    rng = np.random.default_rng(0)
+    y_true = rng.integers(0, 2, 2000)
+    fake_probability = np.round(rng.random(2000))  # says nothing about the label
+    assert fit_band(fake_probability, y_true, rule=RULE) == (0.0, 1.0)

@@ -35,7 +35,26 @@ def test_figures_of_a_small_table() -> None:
 
 
 def test_a_score_at_the_threshold_is_fake() -> None:
-    assert class_figures(np.array([1]), np.array([0.3]), rule=RULE) == {"acc": 1.0, "fake_acc": 1.0}
+    figures = class_figures(np.array([1]), np.array([0.3]), rule=RULE)
+    assert (figures["acc"], figures["fake_acc"]) == (1.0, 1.0)
+
+
+def test_only_answers_outside_the_band_are_decided() -> None:
+    rule = DecisionRule(real_threshold=0.7, uncertain_above=0.3, uncertain_up_to=0.85)
+    # Decided: the reals at 0.05 and 0.1, the fakes at 0.8 and 0.95, and a real at 0.9, wrongly.
+    y_true, y_score = np.append(Y_TRUE, 0), np.append(Y_SCORE, 0.9)
+
+    figures = evaluate(y_true, y_score, rule=rule)
+
+    # Both classes weigh the same: 3 of 5 reals and 2 of 4 fakes, of which one real in five is wrong.
+    assert figures["decided"] == pytest.approx((3 / 5 + 2 / 4) / 2)
+    assert figures["decided_error"] == pytest.approx((1 / 5 / 2) / ((3 / 5 + 2 / 4) / 2))
+
+
+def test_where_nothing_is_decided_there_is_no_error() -> None:
+    figures = class_figures(np.array([0, 1]), np.array([0.5, 0.5]), rule=RULE)
+    assert figures["decided"] == 0.0
+    assert "decided_error" not in figures
 
 
 def test_one_class_has_no_auc() -> None:
@@ -43,7 +62,13 @@ def test_one_class_has_no_auc() -> None:
         evaluate(np.zeros(3, int), np.zeros(3), rule=RULE)
     with pytest.raises(ValueError, match="both classes"):
         roc_points(np.ones(3, int), np.zeros(3))
-    assert class_figures(np.zeros(4, int), np.array([0.1, 0.2, 0.3, 0.9]), rule=RULE) == {"acc": 0.5, "real_acc": 0.5}
+    figures = class_figures(np.zeros(4, int), np.array([0.1, 0.2, 0.3, 0.9]), rule=RULE)
+    assert figures == {
+        "acc": 0.5,
+        "real_acc": 0.5,
+        "decided": pytest.approx(3 / 4),
+        "decided_error": pytest.approx(1 / 3),
+    }
 
 
 def test_nothing_is_no_figure() -> None:

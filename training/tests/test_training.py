@@ -79,7 +79,7 @@ def test_a_kind_of_fakes_can_be_left_out(smoke: tuple[Path, Path]) -> None:
         "training.leave_one_out", *trial, "--runs-dir", str(run_dir.parent / "folds"), "--model-dir", str(model_dir)
     )
 
-    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"]["fake_edit"]
+    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"]["paired"]["fake_edit"]
     # Two retouched pictures, against at most two reals of each source.
     assert row["n_fake"] == 2
     assert row["n_real"] > 20

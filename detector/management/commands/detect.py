@@ -62,7 +62,7 @@ def judge(path: Path, predictor: Predictor, rule: DecisionRule) -> dict[str, Any
         "fake_probability": None,
         "real_probability": None,
         "faces": [],
-        "model_version": predictor.spec.version,
+        "model_version": predictor.version,
         "error": None,
     }
     try:

@@ -36,7 +36,7 @@ class Command(BaseCommand):
             raise CommandError(f"The model {options['model']} cannot be used: {error}") from error
         counts: Counter[str] = Counter()
         for batch in self._batches():
-            known = _known_scores(batch, predictor.spec.version)
+            known = _known_scores(batch, predictor.version)
             for detection in batch:
                 try:
                     score = known.get(detection.pk) or services.score_create(
@@ -80,7 +80,7 @@ class Command(BaseCommand):
         scored = counts["scored"]
         pictures = f"{scored} picture{'' if scored == 1 else 's'}"
         self.stdout.write(
-            f"{predictor.spec.version} at {rule.real_threshold:g}: {pictures}, {counts['kept']} of them scored before, "
+            f"{predictor.version} at {rule.real_threshold:g}: {pictures}, {counts['kept']} of them scored before, "
             f"{counts['failed']} failed; {counts['different']} verdicts would be different."
         )
         self.stdout.write(
@@ -95,11 +95,9 @@ def _rule(threshold: float | None) -> DecisionRule:
     rule = services.active_rule()
     if threshold is None:
         return rule
-    if not rule.uncertain_above <= threshold < 1:
-        raise CommandError(
-            f"--threshold is {threshold}; it lies between UNCERTAIN_ABOVE ({rule.uncertain_above}) and 1."
-        )
-    return DecisionRule(real_threshold=threshold, uncertain_above=rule.uncertain_above)
+    if not 0 < threshold < 1:
+        raise CommandError(f"--threshold is {threshold}; it lies between 0 and 1.")
+    return DecisionRule(threshold, min(rule.uncertain_above, threshold), max(rule.uncertain_up_to, threshold))
 
 
 def _known_scores(batch: list[Detection], model_version: str) -> dict[Any, Score]:

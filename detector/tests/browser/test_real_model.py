@@ -23,7 +23,7 @@ def test_a_portrait_goes_all_the_way_through_the_model_that_ships(
     browser.find("#upload-submit").click()
     assert browser.is_at("/detections/")
     detection = Detection.objects.get()
-    assert detection.model_version == predictor.spec.version
+    assert detection.model_version == predictor.version
     assert browser.text("h1").split(",")[0] == detection.get_verdict_display()
     assert browser.sees(f"a probability of {detection.real_probability:.1%}".replace("%", " %"))
     assert len(browser.all(".box")) == len(detection.faces) >= 1
