@@ -120,7 +120,8 @@ def test_image_holds_what_a_server_needs_and_no_tests_or_secrets() -> None:
     assert rules[0] == "*"
     brought = [rule[1:] for rule in rules if rule.startswith("!")]
     assert all((ROOT / path).exists() for path in brought)
-    assert {"manage.py", "deepfake_site", "detector", "templates", "models", "requirements-web.txt"} <= set(brought)
+    needed = {"manage.py", "gunicorn.conf.py", "deepfake_site", "detector", "templates", "models"}
+    assert needed | {"requirements-web.txt"} <= set(brought)
     assert not {".env", "media", "db.sqlite3", "training", "benchmarks", ".git", "conftest.py"} & set(brought)
 
 

@@ -292,7 +292,7 @@ def server(
     subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
     with (folder / "log").open("wb") as log:
         process = psutil.Popen(
-            [sys.executable, "-m", "gunicorn", "--config", "python:deepfake_site.gunicorn_conf"]
+            [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"]
             + ["--bind=127.0.0.1:0", "--workers=2", "detector.tests.wsgi_with_fake_model:application"],
             cwd=ROOT,
             env=environment,

@@ -138,7 +138,7 @@ class _Server:
         flags = {
             # The socket is bound here, so a taken port is one clear message and not five attempts.
             "--bind": f"fd://{descriptor}",
-            "--config": "python:deepfake_site.gunicorn_conf",
+            "--config": "gunicorn.conf.py",
             "--workers": self.options["workers"],
             "--threads": self.options["threads"],
             "--timeout": self.options["timeout"],

@@ -1,10 +1,13 @@
-"""How gunicorn runs this site, for `manage.py serve` and for deploy/ alike; its command line wins over this file."""
+"""How gunicorn serves this site. It reads this file from the folder it is started in; its command line wins."""
 
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
 
 from django.conf import settings  # noqa: E402  (needs to know where the settings are)
