@@ -6,14 +6,16 @@ Everything about a picture is judged from its content, never from its name or de
 import hashlib
 import io
 import math
+import re
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from detector.exceptions import InvalidImage
 
@@ -22,9 +24,22 @@ DEFAULT_MAX_BYTES = 15 * 1024 * 1024
 DEFAULT_MAX_PIXELS = 50_000_000
 # A face needs some pixels to be judged at all; anything thinner than this is a line, not a photo.
 MIN_SIDE = 32
+# Pillow's WebP decoder holds four copies of a picture, 16 bytes a pixel: this many are 256 MB.
+MAX_WEBP_PIXELS = 16_000_000
+# A file of 15 MB can hold a million segments or scans that say nothing, and each costs time. Photos have some dozens of
+# segments, PNGs a chunk for each 8 KB, progressive JPEGs about ten scans.
+MAX_SEGMENTS = 2_000
+MAX_CHUNKS = 50_000
+MAX_SCANS = 100
+MAX_SCANNED_PIXELS = 1_000_000_000  # pixels times scans: 50 megapixels in 20 scans
+# A decoder keeps all coefficients of a JPEG with several scans: 50 megapixels with the usual halved colours are 150 MB.
+MAX_COEFFICIENT_BYTES = 220_000_000
+MAX_FILLING = 4_096  # bytes between a JPEG's segments, which the standard allows without end
 # Decoded pixels are kept at up to this long side: enough for a face a tenth as wide as the picture,
 # and small enough that a 50-megapixel PNG does not stay in memory whole.
 WORKING_SIDE = 2048
+# Pictures that have to be converted before they can be made smaller are converted in tiles of about this side.
+TILE_SIDE = 1024
 
 # Multi-picture JPEGs (portrait mode, Ultra HDR) are ordinary phone photos: their first frame is the photo.
 _FORMAT_NAMES = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WEBP"}
@@ -38,8 +53,44 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's decoders raise on damaged data, by format.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+# Nobody reads a PNG's texts here. 4 MB are more than any editor writes; Pillow's own limit of 64 MB can take up four
+# times as much memory.
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * 1024 * 1024
+
+_JPEG_START = b"\xff\xd8"
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Chunks that carry the picture itself: a wrong checksum in one of them means wrong pixels.
+_PNG_PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel, by colour type
+# Where each pass of an interlaced PNG begins and how far apart its pixels are, across and down.
+_INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_UNPACKED_AT_ONCE = 1024 * 1024
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+# Frames that no camera or browser writes: lossless, hierarchical, arithmetic. The decoder takes other data for them.
+_RARE_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+# Markers that stand alone: none at all, TEM, the restart markers, and a second start of image.
+_LONE_MARKERS = (0x00, 0x01, *range(0xD0, 0xD9))
+# In a scan 0xFF 0x00 is a pixel's byte and 0xFF 0xD0-0xD7 a restart; anything else ends the scan.
+_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_FILLING = re.compile(rb"[^\xff]*\xff+")
+# What libjpeg paints where a scan ended too early: the grey of a block without any data, inverted in CMYK.
+_UNPAINTED = frozenset((127, 128))
+
+_INCOMPLETE = "The picture is damaged or incomplete and could not be read to its end."
+_TOO_MANY_PARTS = "The picture is stored in far more parts than any photo."
+
+# What Pillow's decoders raise on damaged data, by format; an AssertionError on a palette picture without a palette.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -68,7 +119,11 @@ class DecodedImage:
 
 
 def decode_image(
-    data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES, max_pixels: int = DEFAULT_MAX_PIXELS
+    data: bytes,
+    *,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_webp_pixels: int = MAX_WEBP_PIXELS,
 ) -> DecodedImage:
     """Returns the decoded picture.
 
@@ -76,6 +131,7 @@ def decode_image(
         data: The file as uploaded.
         max_bytes: Largest accepted file, in bytes.
         max_pixels: Largest accepted picture, in px; checked in the header, before decoding.
+        max_webp_pixels: The same for WebP, which takes more memory to decode; the smaller one counts.
 
     Raises:
         InvalidImage: Not a JPEG, PNG or WebP still, too large, too small, truncated or damaged.
@@ -88,22 +144,30 @@ def decode_image(
             f"The file has {_megabytes(len(data))} MB; at most {_megabytes(max_bytes)} MB are accepted.",
             code="too_large",
         )
+    first_scan = 0
+    if data.startswith(_PNG_SIGNATURE):
+        _check_chunks(data)
+    elif data.startswith(_JPEG_START):
+        first_scan = _first_scan(data)
     image = _open(data)
     with image:
         original_format = _FORMAT_NAMES[str(image.format)]
-        _check_header(image, original_format, max_pixels)
+        limit = min(max_pixels, max_webp_pixels) if original_format == "WEBP" else max_pixels
+        _check_header(image, original_format, limit)
         stored_width, stored_height = image.size
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            _check_scans(image, data, first_scan)
         try:
             image.draft("RGB", (WORKING_SIDE // 2, WORKING_SIDE // 2))
             image.load()
+            if _is_starved(image, data, first_scan) if first_scan else _lacks_rows(image, data):
+                raise InvalidImage(_INCOMPLETE, code="truncated")
             orientation = _orientation(image)
-            upright = _to_rgb(_reduced(image))
+            upright = _to_working_rgb(image)
         except MemoryError as error:
             raise InvalidImage("The picture needs too much memory to be decoded.", code="too_many_pixels") from error
         except _DECODER_ERRORS as error:
-            raise InvalidImage(
-                "The picture is damaged or incomplete and could not be read to its end.", code="truncated"
-            ) from error
+            raise InvalidImage(_INCOMPLETE, code="truncated") from error
     if orientation in _TRANSPOSE:
         upright = upright.transpose(_TRANSPOSE[orientation])
     turned = orientation in (5, 6, 7, 8)
@@ -116,6 +180,15 @@ def decode_image(
         sha256=hashlib.sha256(data).hexdigest(),
         decode_ms=(time.perf_counter() - started) * 1000,
     )
+
+
+def decode_again(data: bytes, *, pixel_count: int) -> DecodedImage:
+    """Returns a stored picture of so many px; the limits of today do not apply to what was accepted before them.
+
+    Raises:
+        InvalidImage: The file was damaged since.
+    """
+    return decode_image(data, max_bytes=len(data), max_pixels=pixel_count, max_webp_pixels=pixel_count)
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], *, max_side: int | None = None, quality: int = 85) -> bytes:
@@ -132,6 +205,155 @@ def encode_jpeg(pixels: NDArray[np.uint8], *, max_side: int | None = None, quali
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raises InvalidImage for a PNG that is incomplete, has wrong checksums or more parts than any picture."""
+    view, position = memoryview(data), len(_PNG_SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        kind_at = position + 4
+        end = kind_at + 4 + int.from_bytes(data[position:kind_at], "big")
+        if end + 4 > len(data):
+            raise InvalidImage(_INCOMPLETE, code="truncated")
+        kind = data[kind_at : kind_at + 4]
+        checksum = int.from_bytes(data[end : end + 4], "big")
+        if kind in _PNG_PICTURE_CHUNKS and zlib.crc32(view[kind_at:end]) != checksum:
+            raise InvalidImage(_INCOMPLETE, code="truncated")
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise InvalidImage(_TOO_MANY_PARTS, code="broken")
+
+
+def _lacks_rows(image: Image.Image, data: bytes) -> bool:
+    """Returns whether the compressed pixels of a PNG end, in good order, before its last row.
+
+    Pillow leaves such rows zero and says nothing, so only a picture whose last row is zero needs to be counted.
+    """
+    if image.format != "PNG":
+        return False
+    last_row = image.crop((0, image.height - 1, image.width, image.height))
+    if np.asarray(last_row).any() and not image.info.get("interlace"):
+        return False
+    width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
+    bits = depth * _PNG_SAMPLES[colour_type]
+    passes = _INTERLACED if image.info.get("interlace") else ((0, 0, 1, 1),)
+    missing = 0
+    for left, top, right, down in passes:
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        missing += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+    unpack = zlib.decompressobj()
+    for pixels in _pixel_chunks(data):
+        while pixels and missing > 0:
+            missing -= len(unpack.decompress(pixels, _UNPACKED_AT_ONCE))
+            pixels = unpack.unconsumed_tail
+    return missing > 0 and len(unpack.flush()) < missing
+
+
+def _pixel_chunks(data: bytes) -> Iterator[bytes]:
+    position = len(_PNG_SIGNATURE)
+    while (kind := data[position + 4 : position + 8]) != b"IEND":
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        if kind == b"IDAT":
+            yield data[position + 8 : end]
+        position = end + 4
+
+
+def _first_scan(data: bytes) -> int:
+    """Returns where a JPEG's first scan begins, 0 where there is none.
+
+    Raises:
+        InvalidImage: It has more parts than any photo, each of which would hold the decoder up.
+    """
+    position, filling = 2, 0
+    for _ in range(MAX_SEGMENTS):
+        found = _FILLING.match(data, position)
+        if found is None or found.end() == len(data):
+            return 0
+        filling += found.end() - 1 - position
+        if filling > MAX_FILLING:
+            break
+        marker, position = data[found.end()], found.end() + 1
+        if marker == _START_OF_SCAN:
+            return position - 2
+        if marker == _END_OF_IMAGE:
+            return 0
+        if marker in _RARE_FRAMES:
+            raise InvalidImage("This kind of JPEG is not accepted; save it as an ordinary one.", code="format")
+        if marker not in _LONE_MARKERS:
+            position += max(2, _length_at(data, position))
+    raise InvalidImage(_TOO_MANY_PARTS, code="broken")
+
+
+def _check_scans(image: JpegImagePlugin.JpegImageFile, data: bytes, first_scan: int) -> None:
+    """Raises InvalidImage for a JPEG whose scans would take too much time or memory, or do not make up a picture."""
+    pixel_count = image.width * image.height
+    samples = [across * down for _, across, down, _ in image.layer]
+    coefficient_bytes = 2 * pixel_count * sum(samples) / max(samples, default=1)
+    is_progressive = "progressive" in image.info
+    if not is_progressive and data[first_scan + 4] == len(image.layer):
+        return  # all in one scan, as most photos are
+    scans = _scan_headers(data, first_scan)
+    if len(scans) > MAX_SCANS or len(scans) * pixel_count > MAX_SCANNED_PIXELS:
+        raise InvalidImage(_TOO_MANY_PARTS, code="broken")
+    if coefficient_bytes > MAX_COEFFICIENT_BYTES:
+        raise InvalidImage(
+            "The picture is too large for a progressive JPEG. Saved as an ordinary JPEG it is accepted.",
+            code="too_many_pixels",
+        )
+    components = {component for component, *_ in image.layer}
+    if _delivered(scans, is_progressive) < {(c, k) for c in components for k in range(64 if is_progressive else 1)}:
+        raise InvalidImage(_INCOMPLETE, code="truncated")
+
+
+def _scan_headers(data: bytes, position: int) -> list[bytes]:
+    """Returns what the header of each scan says, from the one at that position on; no more than are too many."""
+    headers: list[bytes] = []
+    while len(headers) <= MAX_SCANS:
+        end = position + 2 + _length_at(data, position + 2)
+        if data[position + 1] == _START_OF_SCAN:
+            headers.append(data[position + 4 : end])
+        found = _NEXT_MARKER.search(data, end)
+        if found is None or data[found.start() + 1] == _END_OF_IMAGE:
+            break
+        position = found.start()
+    return headers
+
+
+def _delivered(scans: list[bytes], is_progressive: bool) -> set[tuple[int, int]]:
+    """Returns each component and coefficient of it that the scans bring to its last bit; sequential ones bring all."""
+    delivered = set()
+    for header in scans:
+        count = header[0] if header else 0
+        components = header[1 : 1 + 2 * count : 2]
+        first, last, bits = header[1 + 2 * count : 4 + 2 * count] if len(header) >= 4 + 2 * count else (1, 0, 0)
+        if not is_progressive:
+            first = last = bits = 0
+        if bits & 15 == 0:
+            delivered |= {(component, k) for component in components for k in range(first, min(last, 63) + 1)}
+    return delivered
+
+
+def _length_at(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 2], "big")
+
+
+def _is_starved(image: Image.Image, data: bytes, first_scan: int) -> bool:
+    """Returns whether a JPEG's only scan ends before its last block, though an end was put behind it.
+
+    libjpeg fills up with grey and says nothing. Whether grey at the end is a part of the picture shows when more bytes
+    are put there: the decoder of a complete picture has no use for them.
+    """
+    corner = image.getpixel((image.width - 1, image.height - 1))
+    if not _UNPAINTED.issuperset(corner if isinstance(corner, tuple) else (corner,)):
+        return False
+    end = _NEXT_MARKER.search(data, first_scan + 2 + _length_at(data, first_scan + 2))
+    if end is None or data[end.start() + 1] != _END_OF_IMAGE:
+        return False
+    fed = data[: end.start()] + bytes(range(1, 255)) + data[end.start() :]
+    with Image.open(io.BytesIO(fed), formats=ACCEPTED_FORMATS) as again:
+        again.draft("RGB", (WORKING_SIDE // 2, WORKING_SIDE // 2))
+        return again.tobytes() != image.tobytes()
 
 
 def _open(data: bytes) -> Image.Image:
@@ -173,12 +395,23 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _reduced(image: Image.Image) -> Image.Image:
+def _to_working_rgb(image: Image.Image) -> Image.Image:
+    """Returns the picture in RGB, averaged by whole blocks of pixels down to the working size."""
     factor = -(-max(image.size) // WORKING_SIDE)
-    # reduce() averages whole blocks, which palette indices and some exotic modes do not allow.
-    if factor > 1 and image.mode in ("L", "RGB", "RGBA", "LA", "CMYK"):
-        return image.reduce((min(factor, image.width), min(factor, image.height)))
-    return image
+    if factor == 1:
+        return _to_rgb(image)
+    blocks = (min(factor, image.width), min(factor, image.height))
+    if image.mode in ("L", "RGB", "CMYK") and not image.has_transparency_data:
+        return _to_rgb(image.reduce(blocks))
+    # Palettes, transparency and 16 bits cannot be averaged as they are, and converted whole they would need several
+    # times the memory of the picture: one tile after the other.
+    reduced = Image.new("RGB", (-(-image.width // blocks[0]), -(-image.height // blocks[1])))
+    tile_width, tile_height = (block * max(1, TILE_SIDE // block) for block in blocks)
+    for top in range(0, image.height, tile_height):
+        for left in range(0, image.width, tile_width):
+            box = (left, top, min(image.width, left + tile_width), min(image.height, top + tile_height))
+            reduced.paste(_to_rgb(image.crop(box)).reduce(blocks), (left // blocks[0], top // blocks[1]))
+    return reduced
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -190,10 +423,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         image = Image.new("RGBA", rgba.size, "white")
         image.alpha_composite(rgba)
-    rgb = image.convert("RGB")
-    if max(rgb.size) > WORKING_SIDE:
-        rgb.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return rgb
+    return image.convert("RGB")
 
 
 def _megabytes(byte_count: int) -> str:

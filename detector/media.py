@@ -1,5 +1,6 @@
 """Pictures of a detection as they leave the server: re-encoded, private, and inert in any browser."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,9 +9,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
+from detector.exceptions import InvalidImage
 from detector.heatmaps import encode_heatmap
-from detector.images import decode_image, encode_jpeg
+from detector.images import decode_again, encode_jpeg
 from detector.models import Detection
+
+logger = logging.getLogger(__name__)
 
 DISPLAY_SIDE = 1280  # px of the long side
 CONTENT_SECURITY_POLICY = "default-src 'none'; sandbox"
@@ -28,8 +32,7 @@ class Medium:
 def _display_picture(detection: Detection) -> bytes:
     with detection.image.open("rb") as file:
         data = file.read()
-    # The limits of today's settings do not apply to what was accepted before them.
-    image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
+    image = decode_again(data, pixel_count=detection.width * detection.height)
     return encode_jpeg(image.pixels, max_side=DISPLAY_SIDE)
 
 
@@ -75,4 +78,7 @@ def _sent_by_us(detection: Detection, medium: Medium) -> HttpResponse:
         content = medium.encode(detection)
     except FileNotFoundError as error:
         raise Http404(f"The file of {detection.pk} is gone.") from error
+    except InvalidImage as error:
+        logger.error("The file of %s cannot be read any more: %s", detection.pk, error)
+        raise Http404(f"The file of {detection.pk} is damaged.") from error
     return HttpResponse(content, content_type=medium.content_type)

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from detector import metrics
 from detector.exceptions import AppealRefused, ModelUnavailable, OwnUpload, PictureGone, StaleReview
-from detector.images import DecodedImage, decode_image, encode_jpeg
+from detector.images import DecodedImage, decode_again, encode_jpeg
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
 from detector.reviews import Look, agreed_verdict, is_drawn
@@ -164,7 +164,7 @@ def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> S
     """
     with detection.image.open("rb") as file:
         data = file.read()
-    image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
+    image = decode_again(data, pixel_count=detection.width * detection.height)
     prediction = predictor.predict(image, rule=active_rule(), max_faces=settings.MAX_FACES)
     score = Score(detection=detection, model_version=predictor.version, fake_probability=prediction.fake_probability)
     if keep:
@@ -180,7 +180,7 @@ def hashes_fill(*, detection: Detection, keep: bool) -> None:
     """
     with detection.image.open("rb") as file:
         data = file.read()
-    image = decode_image(data, max_bytes=len(data), max_pixels=detection.width * detection.height)
+    image = decode_again(data, pixel_count=detection.width * detection.height)
     detection.sha256 = detection.sha256 or image.sha256
     if detection.perceptual_hash is None:
         detection.perceptual_hash = perceptual_hash(image.pixels)

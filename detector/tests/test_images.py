@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.exceptions import InvalidImage
-from detector.images import WORKING_SIDE, decode_image, encode_jpeg
+from detector.images import WORKING_SIDE, decode_again, decode_image, encode_jpeg
 from detector.tests.factories import make_picture
 
 
@@ -233,3 +233,65 @@ def test_encoded_jpegs_carry_no_metadata_and_fit() -> None:
         assert not image.getexif()
         assert "icc_profile" not in image.info
         assert "comment" not in image.info
+
+
+def in_one_go(image: Image.Image, blocks: tuple[int, int]) -> NDArray[np.uint8]:
+    paper = Image.new("RGBA", image.size, "white")
+    paper.alpha_composite(image.convert("RGBA"))
+    return np.asarray(paper.convert("RGB").reduce(blocks))
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "LA", "RGBA"])
+def test_converting_in_tiles_gives_the_same_picture_as_in_one_go(mode: str) -> None:
+    """4100 is no multiple of a tile, nor of the three pixels that become one."""
+    photo = Image.open(io.BytesIO(make_picture(4100, 1301, file_format="PNG")))
+    alpha = Image.linear_gradient("L").resize(photo.size)
+    image = photo.convert("RGB").quantize(64) if mode == "P" else photo.convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(alpha)
+
+    pixels = decode_image(saved(image, "PNG")).pixels
+
+    assert pixels.shape == (434, 1367, 3)
+    assert np.abs(pixels.astype(int) - in_one_go(image, (3, 3))).max() <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"subsampling": 0}])
+def test_a_picture_that_really_is_grey_at_its_end_is_complete(options: dict[str, object]) -> None:
+    pixels = quadrants(640, 480)
+    pixels[200:] = 128
+
+    assert decode_image(saved(Image.fromarray(pixels), "JPEG", **options)).pixels[-1, -1].tolist() == [128, 128, 128]
+
+
+def test_a_photo_with_a_film_behind_it_has_no_more_scans_for_that() -> None:
+    """Phones put films behind photos; in 15 MB of them the bytes of a scan's marker come up by chance."""
+    film = b"\0\0\0\x20ftypisom" + b"\xff\xda\0\x08" * 2_000
+
+    assert decode_image(make_picture(progressive=True) + film).format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "sentence"),
+    [
+        (Image.new("RGB", (4001, 4001)), {"file_format": "WEBP", "method": 0}, "at most 16 megapixels"),
+        (
+            Image.new("RGB", (6_100, 6_100)),
+            {"file_format": "JPEG", "progressive": True, "subsampling": 0},
+            "Saved as an ordinary JPEG it is accepted",
+        ),
+    ],
+    ids=["webp", "progressive"],
+)
+def test_what_takes_more_memory_may_have_fewer_pixels(
+    image: Image.Image, options: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(InvalidImage, match=sentence) as caught:
+        decode_image(saved(image, **options))  # type: ignore[arg-type]
+    assert caught.value.code == "too_many_pixels"
+
+
+def test_a_stored_picture_is_read_whatever_the_limits_are_now() -> None:
+    data = saved(Image.new("RGB", (4001, 4001), "navy"), "WEBP", method=0)
+
+    assert decode_again(data, pixel_count=4001 * 4001).width == 4001

@@ -125,3 +125,11 @@ def test_with_x_accel_nginx_gets_the_thumbnail_of_whoever_may_see_it(visitor: Cl
     # Everything else is made at the moment it is asked for.
     for name in ("detection-image", "detection-heatmap"):
         assert "X-Accel-Redirect" not in visitor.get(address(detection, name))
+
+
+def test_a_file_that_was_damaged_on_the_disk_is_not_found(visitor: Client, logged: list[str]) -> None:
+    detection = make_detection()
+    path = Path(detection.image.path)
+    path.write_bytes(path.read_bytes()[:500])
+    assert visitor.get(address(detection, "detection-image")).status_code == HTTPStatus.NOT_FOUND
+    assert "cannot be read any more" in logged[0]
