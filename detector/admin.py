@@ -190,6 +190,7 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         "created_at",
     ]
     list_display_links = ["list_thumbnail", "machine_verdict"]
+    sortable_by = ["machine_verdict", "shown_probability", "created_at"]  # what has an index
     list_filter = [
         "verdict",
         "status",
@@ -294,7 +295,7 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
-            return ListedDetections(Detection).for_list()
+            return ListedDetections(Detection).for_list().order_by(*self.ordering)
         return super().get_queryset(request)
 
     def delete_model(self, request: HttpRequest, obj: Detection) -> None:

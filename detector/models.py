@@ -229,7 +229,14 @@ class Detection(models.Model):
             models.Index(fields=["owner", "-created_at"], name="detection_owner_newest"),
             models.Index(fields=["session_key", "-created_at"], name="detection_session_newest"),
             models.Index(fields=["model_version"], name="detection_model_version"),
+            # What the admin's list is filtered and sorted by.
             models.Index(fields=["verdict", "-created_at"], name="detection_verdict_newest"),
+            models.Index(fields=["status", "-created_at"], name="detection_status_newest"),
+            models.Index(fields=["review_verdict", "-created_at"], name="detection_reviewed_as_newest"),
+            models.Index(
+                fields=["-created_at"], condition=Q(reviewed_at__isnull=False), name="detection_reviewed_newest"
+            ),
+            models.Index(fields=["fake_probability", "created_at"], name="detection_probability"),
             models.Index(
                 fields=["review_need", "created_at", "id"],
                 condition=Q(review_need__gt=0),

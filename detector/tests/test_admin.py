@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -160,6 +161,30 @@ def test_many_rows_are_not_counted_to_their_end(
     assert "LIMIT 3" in count
     last = staff.get(LIST, {"p": "2"})
     assert [detection.pk for detection in last.context["cl"].result_list] == [Detection.objects.newest_first()[1].pk]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("verdict__exact=fake", "detection_verdict_newest"),
+        ("status__exact=failed", "detection_status_newest"),
+        ("review_verdict__exact=fake", "detection_reviewed_as_newest"),
+        ("reviewed=yes", "detection_reviewed_newest"),
+        ("o=-3", "detection_probability"),
+        ("owner=1", "detection_owner_newest"),
+    ],
+)
+def test_filters_and_sorting_read_an_index(staff: Client, query: str, index: str) -> None:
+    plan = staff.get(f"{LIST}?{query}").context["cl"].queryset[:50].explain()
+    assert index in plan
+    assert "TEMP B-TREE FOR ORDER BY" not in plan
+
+
+def test_only_what_has_an_index_is_sorted_by(staff: Client) -> None:
+    make_detection()
+    content = staff.get(LIST).content.decode()
+    sortable = set(re.findall(r'<th scope="col" class="sortable column-(\w+)', content))
+    assert sortable == {"machine_verdict", "shown_probability", "created_at"}
 
 
 def test_an_action_on_all_takes_those_beyond_the_count_too(
