@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("detector", "0017_require_review_upload_day"),
+        ("detector", "0018_widen_uncertain_band"),
     ]
 
     operations = [
