@@ -38,6 +38,7 @@ from detector.tests.test_serve import eventually
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SITE_HOST = "faces.example.org"
 TOKEN = "a-token-of-more-than-16-characters"
 # What somebody would write into deploy/.env.
@@ -159,7 +160,36 @@ def test_units_start_the_command_of_the_image() -> None:
     assert command.split() == [*dockerfile()["run"], "--bind=127.0.0.1:%i"]
 
 
+@pytest.mark.nginx
+def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: Path) -> None:
+    """The lines of docs/operations.md, with folders and ports of here; their last word is nginx' own judgement."""
+    (lines,) = re.findall(r"^export SITE_HOST=.*?^nginx -t", OPERATIONS, flags=re.MULTILINE | re.DOTALL)
+    make_certificate(tmp_path)
+    http_port, https_port = free_ports(2)
+    for there, here in {
+        "/etc/letsencrypt/live/faces.example.org": str(tmp_path),
+        "/etc/nginx/nginx.conf": f"{tmp_path}/nginx.conf",
+        "/var/log/nginx": str(tmp_path),
+        "RUN_DIRECTORY=/run": f"RUN_DIRECTORY={tmp_path}",
+        "LISTEN_HTTP=80": f"LISTEN_HTTP={http_port}",
+        "LISTEN_HTTPS=443": f"LISTEN_HTTPS={https_port}",
+        "nginx -t": f"nginx -t -c {tmp_path}/nginx.conf",
+    }.items():
+        assert there in lines, there
+        lines = lines.replace(there, here)
+    environment = {"PATH": SYSTEM_PATH}
+    done = subprocess.run(["sh", "-euc", lines], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "test is successful" in done.stderr, done.stderr
+    assert "${" not in (tmp_path / "nginx.conf").read_text(encoding="utf-8")
+
+
 # The real thing
+
+
+def make_certificate(folder: Path) -> None:
+    certificate = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout privkey.pem"
+    command = f"{certificate} -out fullchain.pem -subj /CN={SITE_HOST}".split()
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 def free_ports(count: int) -> list[int]:
@@ -324,9 +354,7 @@ def deployment(postgres_url: str, redis_process: PrivateRedis) -> Iterator[Deplo
     for name in ("media", "static", "run"):
         (folder / name).mkdir()
     folder.chmod(0o755)
-    certificate = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout privkey.pem"
-    command = f"{certificate} -out fullchain.pem -subj /CN={SITE_HOST}".split()
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    make_certificate(folder)
     if os.geteuid() == 0:
         user, group = nginx_ids()
         for name in ("run", "privkey.pem"):

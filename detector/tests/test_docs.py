@@ -1,4 +1,4 @@
-"""What README, .env.example and Makefile say is what the code does."""
+"""What README, docs/, .env.example and Makefile say is what the code does."""
 
 import ast
 import os
@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+COMPOSE = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
+METRICS = (ROOT / "detector" / "metrics.py").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "deepfake_site" / "settings.py").read_text(encoding="utf-8")
 
 MAKE_TARGETS = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, flags=re.MULTILINE))
@@ -99,6 +102,20 @@ def test_every_phony_target_is_a_target_and_the_readme_names_the_two_main_ones_f
 def test_every_relative_link_of_the_readme_leads_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_operations_name_what_there_is() -> None:
+    """Settings, metrics, targets and commands in docs/operations.md."""
+    set_by_deploy = set(re.findall(r"^ +([A-Z][A-Z0-9_]+):", COMPOSE, flags=re.MULTILINE))
+    of_the_page = {"BACKUP", "DATABASE", "ERROR", "LOCKS", "LOCK_ARGS", "NAMES", "NUMBER", "WORKER TIMEOUT", "SIGKILL"}
+    named = set(re.findall(r"`([A-Z][A-Z0-9_ ]+)(?:=[^`]*)?`", OPERATIONS))
+    assert named <= set(documented_defaults()) | set_by_deploy | of_the_page
+    counted = set(re.findall(r'"(deepfake_\w+)"', METRICS))
+    assert {name.removesuffix("_total") for name in re.findall(r"`(deepfake_\w+)`", OPERATIONS)} == counted
+    assert set(re.findall(r"^\s*make ([a-z0-9-]+)|`make ([a-z0-9-]+)", OPERATIONS, flags=re.MULTILINE)) <= {
+        pair for target in MAKE_TARGETS for pair in ((target, ""), ("", target))
+    }
+    assert set(re.findall(r"manage\.py ([a-z]\w*)", OPERATIONS)) <= set(get_commands())
 
 
 @pytest.mark.model
