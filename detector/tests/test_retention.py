@@ -107,7 +107,9 @@ def test_purging_removes_old_pictures_and_nothing_else(settings: Settings, media
     make_review(old, "cant_tell")
     young = make_detection(0.5, created_at=days_ago(29))
     before: dict[str, Any] = dict(Detection.objects.filter(pk=old.pk).values().get())
-    assert "Removed the pictures of 1 detection uploaded before" in purge()
+    output = purge()
+    assert "Removed the pictures of 1 detection uploaded before" in output
+    assert "thumbnails and file names; verdicts, figures, SHA-256, objections and reviews stay" in output
     after: dict[str, Any] = dict(Detection.objects.filter(pk=old.pk).values().get())
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"image", "thumbnail", "original_name", "picture_removed_at"}
@@ -121,7 +123,10 @@ def test_a_dry_run_counts_and_changes_nothing(settings: Settings, media_root: Pa
     for _ in range(3):
         make_detection(created_at=days_ago(31))
     before = list(Detection.objects.order_by("pk").values())
-    assert "Would remove the pictures of 3 detections uploaded before" in purge(dry_run=True)
+    output = purge(dry_run=True)
+    assert "Would remove the pictures of 3 detections uploaded before" in output
+    assert "thumbnails and file names" in output
+    assert output.endswith("Nothing was changed.\n")
     assert list(Detection.objects.order_by("pk").values()) == before
     assert len(stored(media_root)) == 6
 

@@ -169,9 +169,7 @@ def test_analyse_and_forget_writes_nothing(visitor: Client, s3: S3) -> None:
     assert not [method for method, *_ in s3.requests if method == "PUT"]
 
 
-def test_a_deleted_detection_leaves_no_object(
-    visitor: Client, s3: S3, django_capture_on_commit_callbacks: Any
-) -> None:
+def test_a_deleted_detection_leaves_no_object(visitor: Client, s3: S3, django_capture_on_commit_callbacks: Any) -> None:
     detection = upload(visitor)
     with django_capture_on_commit_callbacks(execute=True):
         assert visitor.post(address(detection, "delete")).status_code == 302

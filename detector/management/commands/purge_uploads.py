@@ -12,6 +12,7 @@ from detector import services
 from detector.models import Detection
 
 BATCH = 500
+WHAT_GOES = "With them go their thumbnails and file names; verdicts, figures, SHA-256, objections and reviews stay."
 
 
 class Command(BaseCommand):
@@ -33,10 +34,11 @@ class Command(BaseCommand):
         old = Detection.objects.with_old_picture(before)
         when = f"uploaded before {timezone.localtime(before):%Y-%m-%d %H:%M %Z}"
         if options["dry_run"]:
-            self.stdout.write(f"Would remove the pictures of {_detections(old.count())} {when}. Nothing was changed.")
+            self.stdout.write(f"Would remove the pictures of {_detections(old.count())} {when}. {WHAT_GOES}")
+            self.stdout.write("Nothing was changed.")
             return
         removed, failed = self._remove(old.count(), before)
-        self.stdout.write(f"Removed the pictures of {_detections(removed)} {when}.")
+        self.stdout.write(f"Removed the pictures of {_detections(removed)} {when}. {WHAT_GOES}")
         if failed:
             raise CommandError(f"The pictures of {_detections(failed)} could not be removed; the lines above say why.")
 
