@@ -8,11 +8,12 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
@@ -43,8 +44,8 @@ class Instruments:
     verdicts: "Counter"
     analysis_errors: "Counter"
     stages: "Histogram"
+    uploads_in_progress: "Gauge"
     in_progress: "Gauge"
-    waiting: "Gauge"
     limits: "Counter"
     requests: "Histogram"
 
@@ -57,11 +58,12 @@ class Instruments:
         self.stages = Histogram(
             "deepfake_stage_seconds", "Time that one stage of a detection took.", ["stage"], buckets=STAGE_BUCKETS
         )
-        self.in_progress = Gauge(
-            "deepfake_detections_in_progress", "Pictures being looked at.", multiprocess_mode="livesum"
+        # The difference of the two is the queue: uploads that wait for their turn, are being decoded or stored.
+        self.uploads_in_progress = Gauge(
+            "deepfake_uploads_in_progress", "Uploads without an answer yet.", multiprocess_mode="livesum"
         )
-        self.waiting = Gauge(
-            "deepfake_detections_waiting", "Pictures that wait for their turn.", multiprocess_mode="livesum"
+        self.in_progress = Gauge(
+            "deepfake_detections_in_progress", "Pictures that the model looks at.", multiprocess_mode="livesum"
         )
         self.limits = Counter("deepfake_limits_hit", "Requests refused because of a limit.", ["limit"])
         self.requests = Histogram(
@@ -92,30 +94,14 @@ def detection_stored(detection: "Detection", *, store_s: float) -> None:
     counted.stages.labels("store").observe(store_s)
 
 
-def limit_hit(limit: str) -> None:
-    if counted := instruments():
-        counted.limits.labels(limit).inc()
-
-
 @contextmanager
 def in_progress() -> Iterator[None]:
-    """A picture is being looked at until the end of the block."""
+    """The model looks at a picture until the end of the block."""
     counted = instruments()
     if counted is None:
         yield
         return
     with counted.in_progress.track_inprogress():
-        yield
-
-
-@contextmanager
-def waiting() -> Iterator[None]:
-    """A picture waits for its turn until the end of the block."""
-    counted = instruments()
-    if counted is None:
-        yield
-        return
-    with counted.waiting.track_inprogress():
         yield
 
 
@@ -129,11 +115,13 @@ class MetricsMiddleware:
         if (counted := instruments()) is None:
             return self.get_response(request)
         started = time.perf_counter()
-        response = self.get_response(request)
+        is_upload = request.method == "POST" and request.path_info == reverse(UPLOAD_VIEW)
+        with counted.uploads_in_progress.track_inprogress() if is_upload else nullcontext():
+            response = self.get_response(request)
         view = request.resolver_match.view_name if request.resolver_match else "none"
         method = request.method if request.method in {"GET", "HEAD", "POST"} else "other"
         counted.requests.labels(view, method, str(response.status_code)).observe(time.perf_counter() - started)
-        if view == UPLOAD_VIEW and method == "POST":
+        if is_upload:
             counted.uploads.labels(UPLOAD_OUTCOMES.get(response.status_code, "other")).inc()
         if response.status_code == 429:
             counted.limits.labels(f"rate:{view}").inc()

@@ -290,7 +290,8 @@ def _analyse(detection: Detection, image: DecodedImage, rule: DecisionRule) -> N
     """Fills in what the model says, or that it could not say anything."""
     detection.status = Detection.Status.FAILED
     try:
-        prediction = active_predictor().predict(image, rule=rule, max_faces=settings.MAX_FACES)
+        with metrics.in_progress():
+            prediction = active_predictor().predict(image, rule=rule, max_faces=settings.MAX_FACES)
     except ModelUnavailable:
         logger.exception("No model to judge picture %s with", detection.pk)
         detection.error_code = "model_unavailable"

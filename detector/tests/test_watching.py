@@ -21,6 +21,7 @@ from django.core.cache import caches
 from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
+from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
@@ -28,10 +29,11 @@ from detector import readiness as readiness_module
 from detector import services
 from detector.exceptions import ModelUnavailable
 from detector.logs import LineFormatter, OneObjectFormatter, RequestIdFilter, without_addresses
+from detector.predictor import Prediction
 from detector.private_redis import PrivateRedis, dies_with_parent
 from detector.readiness import Readiness
 from detector.request_ids import HEADER, RequestIdMiddleware, current_request_id
-from detector.tests.factories import FakePredictor, make_jpeg, make_upload
+from detector.tests.factories import FakePredictor, make_jpeg, make_prediction, make_upload
 from detector.tests.test_serve import eventually
 from detector.tests.test_two_processes import Visitor, wait_for
 
@@ -268,6 +270,32 @@ def test_metrics_need_the_token(client: Client, settings: Settings, sent: str) -
     assert response.status_code == 401
     assert response["WWW-Authenticate"] == "Bearer"
     assert response.content == b""
+
+
+@pytest.mark.django_db
+def test_what_is_under_way_is_counted_while_it_is(
+    client: Client, settings: Settings, predictor: FakePredictor, limiter: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.METRICS_TOKEN = TOKEN
+
+    def under_way() -> tuple[float | None, ...]:
+        names = ("deepfake_uploads_in_progress", "deepfake_detections_in_progress")
+        return tuple(REGISTRY.get_sample_value(name) for name in names)
+
+    during = []
+
+    def predict(*args: Any, **options: Any) -> Prediction:
+        during.append(under_way())
+        return make_prediction(0.9)
+
+    monkeypatch.setattr(predictor, "predict", predict)
+    assert client.post("/", {"picture": make_upload()}).status_code == 302
+    assert during == [(1.0, 1.0)]
+    assert under_way() == (0.0, 0.0)
+    monkeypatch.setattr(predictor, "predict", Mock(side_effect=RuntimeError("broke")))
+    assert client.post("/", {"picture": make_upload()}).status_code == 500
+    assert under_way() == (0.0, 0.0)
+    assert REGISTRY.get_sample_value("deepfake_analysis_errors_total", {"code": "analysis_failed"}) == 1.0
 
 
 @pytest.fixture(scope="module")
