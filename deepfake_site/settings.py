@@ -115,6 +115,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "csp",
     "django_ratelimit",
+    "axes",
 ]
 
 MIDDLEWARE = [
@@ -129,6 +130,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+    "detector.middleware.LimiterMiddleware",
     "detector.middleware.BodyLimitMiddleware",
 ]
 
@@ -225,6 +228,32 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # refuses who has failed too often, before a password is looked at
+    "django.contrib.auth.backends.ModelBackend",
+]
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+STAFF_SESSION_AGE_S = 12 * 3600
+
+# What throttles log-ins: detector/throttling.py.
+LOGIN_FAILURE_RATE = env.str("LOGIN_FAILURE_RATE", default="5/15m")
+LOGIN_RATE = env.str("LOGIN_RATE", default="60/h")
+SIGNUP_RATE = env.str("SIGNUP_RATE", default="10/h")
+AXES_HANDLER = "detector.throttling.LoginLimiter"
+AXES_CACHE = "ratelimit"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = "detector.throttling.failure_limit"
+AXES_COOLOFF_TIME = "detector.throttling.cool_off"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+# Neither its cache keys nor its log lines hold an address or a name as it was sent.
+AXES_CLIENT_IP_CALLABLE = "detector.throttling.network_pseudonym"
+AXES_USERNAME_CALLABLE = "detector.throttling.name_pseudonym"
+AXES_VERBOSE = False
+AXES_LOCKOUT_CALLABLE = "detector.throttling.locked_out"
+# Its tables stay empty: everything is counted in Redis.
+AXES_ENABLE_ADMIN = False
+
 # Detector
 
 MODEL_DIR = env_path("MODEL_DIR", "models/mobilenet_v2")
@@ -274,10 +303,14 @@ SECURE_HSTS_PRELOAD = HTTPS
 if TRUSTED_PROXY_COUNT > 0:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
+# The prefix has browsers refuse the cookie unless it is secure and of this very host: no subdomain can plant one.
+SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
+CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
 SESSION_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "detector.views.csrf_failure"
 X_FRAME_OPTIONS = "DENY"

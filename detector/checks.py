@@ -85,7 +85,7 @@ def check_thresholds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 @register("detector")
 def check_rates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     errors: list[CheckMessage] = []
-    for name in ("UPLOAD_RATE", "APPEAL_RATE"):
+    for name in ("UPLOAD_RATE", "APPEAL_RATE", "LOGIN_FAILURE_RATE", "LOGIN_RATE", "SIGNUP_RATE"):
         try:
             parse_rate(getattr(settings, name))
         except ValueError:
@@ -161,7 +161,7 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return []
     return [
         Warning(
-            "REDIS_URL is not set, so uploads cannot be counted and are refused.",
+            "REDIS_URL is not set, so uploads, log-ins and sign-ups cannot be counted and are refused.",
             hint="Set it, for example to redis://127.0.0.1:6379/0. (`manage.py serve` starts a Redis of its own.)",
             id="detector.W001",
         )

@@ -1,15 +1,39 @@
+import logging
 from collections.abc import Callable
+from http import HTTPStatus
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
-from detector.responses import picture_too_large
+from detector.ratelimits import LimiterUnavailable
+from detector.responses import picture_too_large, refuse
 
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 30
 # What a form adds round its picture: boundaries, part headers, the CSRF token and the other fields.
 FORM_OVERHEAD_BYTES = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 # A browser shows the answer only if it could send its body to the end; of a longer one the connection is cut.
 MAX_DISCARDED_BYTES = 100 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
+
+
+class LimiterMiddleware:
+    """Answers 503 where an attempt to log in or sign up could not be counted; uploads and appeals do so themselves."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, LimiterUnavailable):
+            return None
+        logger.error("Nobody can log in or sign up: %s", exception)
+        sentence = "Nobody can log in or sign up right now. Please try again shortly."
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        return refuse(request, "registration/unavailable.html", status, sentence, retry_after=RETRY_AFTER_S)
 
 
 class BodyLimitMiddleware:

@@ -1,4 +1,4 @@
-"""How many uploads and appeals somebody may make, and who "somebody" is. One count for all processes."""
+"""How often somebody may upload, appeal, log in or sign up, and who "somebody" is. One count for all processes."""
 
 import ipaddress
 import re
@@ -15,13 +15,15 @@ from detector.exceptions import DetectorError
 
 UPLOAD_GROUP = "detector.upload"
 APPEAL_GROUP = "detector.appeal"
+LOGIN_GROUP = "detector.login"
+SIGNUP_GROUP = "detector.signup"
 PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Whoever has one IPv6 address has 2**64 of them.
 IPV6_PREFIX = 64
 
 
 class LimiterUnavailable(DetectorError):
-    """Uploads cannot be counted now, so none may be let through."""
+    """Nothing can be counted now, so nothing that is counted may be let through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,10 @@ class NoSharedCache(BaseCache):
         super().__init__(params)
 
     def add(self, *args: Any, **kwargs: Any) -> bool:
-        raise LimiterUnavailable("REDIS_URL is not set, so uploads cannot be counted.")
+        raise LimiterUnavailable("REDIS_URL is not set, so nothing can be counted.")
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        raise LimiterUnavailable("REDIS_URL is not set, so nothing can be counted.")
 
 
 def parse_rate(rate: str) -> tuple[int, int]:
@@ -95,6 +100,24 @@ def take_appeal(request: HttpRequest) -> Allowance:
         LimiterUnavailable: Redis does not answer.
     """
     return _usage(request, APPEAL_GROUP, parse_rate(settings.APPEAL_RATE), increment=True)
+
+
+def take_login(request: HttpRequest) -> Allowance:
+    """Counts one attempt to log in; it may go on unless the allowance is exceeded.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    return _usage(request, LOGIN_GROUP, parse_rate(settings.LOGIN_RATE), increment=True)
+
+
+def take_signup(request: HttpRequest) -> Allowance:
+    """Counts one attempt to sign up; it may go on unless the allowance is exceeded.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    return _usage(request, SIGNUP_GROUP, parse_rate(settings.SIGNUP_RATE), increment=True)
 
 
 def _usage(request: HttpRequest, group: str, rate: tuple[int, int], *, increment: bool) -> Allowance:

@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.db import transaction
@@ -20,6 +21,13 @@ def claim_detections(sender: Any, request: HttpRequest | None, user: User, **kwa
     if key := visitor_key(request):
         services.detections_claim(session_key=key, user=user)
         forget_visitor_key(request)
+
+
+@receiver(user_logged_in, dispatch_uid="detector.shorten_session")
+def shorten_session(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+    """Staff, who see everybody's pictures, log in every day anew."""
+    if user.is_staff and request is not None and hasattr(request, "session"):
+        request.session.set_expiry(settings.STAFF_SESSION_AGE_S)
 
 
 @receiver(post_delete, sender=Detection, dispatch_uid="detector.remove_files")

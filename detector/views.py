@@ -17,7 +17,7 @@ from django.views.decorators.csrf import requires_csrf_token
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from detector import known, media, metrics, model_cards, ratelimits, services, workplace
+from detector import known, media, metrics, model_cards, ratelimits, services, throttling, workplace
 from detector.exceptions import AppealRefused
 from detector.forms import AppealForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
@@ -32,6 +32,7 @@ from detector.visitors import ensure_visitor_key, keep_session
 FAILED_SENTENCE = "The picture was received, but analysing it failed. There is no verdict."
 UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
 UNAVAILABLE_RETRY_AFTER_S = 30
+PASSWORD_BACKEND = "django.contrib.auth.backends.ModelBackend"
 APPEALS_PAUSED_SENTENCE = "Objections cannot be taken in right now. Please try again shortly."
 
 
@@ -313,9 +314,13 @@ def signup(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect(settings.LOGIN_REDIRECT_URL)
     target = request.POST.get("next", request.GET.get("next", ""))
+    if request.method == "POST":
+        allowance = ratelimits.take_signup(request)
+        if allowance.is_exceeded:
+            return throttling.too_many(request, "attempts to sign up", allowance.seconds_left)
     form = SignupForm(request.POST or None)
     if form.is_valid():
-        login(request, form.save())
+        login(request, form.save(), backend=PASSWORD_BACKEND)
         return redirect(_safe_target(request, target))
     return render(request, "registration/signup.html", {"form": form, "next": target})
 

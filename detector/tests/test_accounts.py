@@ -12,7 +12,7 @@ from detector.models import Detection
 from detector.tests.factories import make_detection, make_upload, make_user
 from detector.visitors import SESSION_FIELD
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter")]
 
 UPLOAD = reverse("detector:upload")
 HISTORY = reverse("detector:history")
@@ -111,7 +111,7 @@ def test_logging_out_needs_post(client: Client) -> None:
     assert "_auth_user_id" not in client.session
 
 
-@pytest.mark.usefixtures("limiter", "predictor")
+@pytest.mark.usefixtures("predictor")
 class TestClaiming:
     """What somebody uploaded before they had an account, or before they said which, becomes the account's."""
 

@@ -332,11 +332,11 @@ class Browser:
             connection.close()
 
     def upload(self, data: bytes, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-        if "csrftoken" not in self.cookies:
+        if "__Host-csrftoken" not in self.cookies:
             assert self.ask("GET", "/")[0] == 200
         parts = [
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n'
-            f"{self.cookies['csrftoken']}\r\n".encode(),
+            f"{self.cookies['__Host-csrftoken']}\r\n".encode(),
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="picture"; filename="ada-at-home.jpg"\r\n'
             "Content-Type: image/jpeg\r\n\r\n".encode(),
             data,

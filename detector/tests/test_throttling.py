@@ -1,0 +1,280 @@
+"""Log-ins and sign-ups are counted, sessions are hardened, and nothing of it keeps an address or a name."""
+
+import logging
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.conf import settings as site_settings
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.cache import caches
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import Settings
+from pytest_django.asserts import assertContains, assertTemplateUsed
+
+from deepfake_site.settings import redis_cache
+from detector.private_redis import PrivateRedis
+from detector.tests.factories import make_user
+
+pytestmark = pytest.mark.django_db
+
+ROOT = Path(__file__).parents[2]
+LOGIN, ADMIN_LOGIN, SIGNUP = reverse("login"), reverse("admin:login"), reverse("signup")
+PASSWORD = "correct horse battery"
+HERE, ELSEWHERE = "192.0.2.10", "198.51.100.20"
+NAME_OF_NOBODY = "a-name-that-was-only-tried"
+
+
+def attempt(password: str = "wrong", name: str = "ada", address: str = HERE, page: str = LOGIN, **extra: Any) -> Any:
+    """The answer to one log-in from a new browser."""
+    return Client(REMOTE_ADDR=address).post(page, {"username": name, "password": password}, **extra)
+
+
+def succeeded(response: Any) -> bool:
+    return response.status_code == HTTPStatus.FOUND and "_auth_user_id" in response.client.session
+
+
+@pytest.fixture
+def ada() -> User:
+    return make_user("ada", is_staff=True)
+
+
+@pytest.fixture
+def redis_counter(settings: Settings, redis_server: PrivateRedis) -> PrivateRedis:
+    settings.CACHES = {**settings.CACHES, "ratelimit": redis_cache(redis_server.url, ignore_exceptions=False)}
+    return redis_server
+
+
+@pytest.mark.usefixtures("limiter", "ada")
+class TestGuessing:
+    @pytest.mark.parametrize("page", [LOGIN, ADMIN_LOGIN])
+    def test_after_five_wrong_passwords_even_the_right_one_is_refused(self, page: str) -> None:
+        statuses = [attempt(page=page).status_code for _ in range(5)]
+        assert statuses == [HTTPStatus.OK] * 4 + [HTTPStatus.TOO_MANY_REQUESTS]
+        refused = attempt(PASSWORD, page=page)
+        assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        assert "_auth_user_id" not in refused.client.session
+
+    def test_the_two_log_in_pages_count_together(self) -> None:
+        for number in range(5):
+            attempt(page=(LOGIN, ADMIN_LOGIN)[number % 2])
+        assert not succeeded(attempt(PASSWORD))
+        assert not succeeded(attempt(PASSWORD, page=ADMIN_LOGIN))
+
+    def test_the_refusal_is_a_page_that_says_how_long(self) -> None:
+        for _ in range(5):
+            response = attempt()
+        assertTemplateUsed(response, "registration/limited.html")
+        assertContains(response, "15 min", status_code=HTTPStatus.TOO_MANY_REQUESTS)
+        assert response["Retry-After"] == "900"
+        assert response["Cache-Control"] == "no-store"
+        script = attempt(headers={"accept": "application/json"})
+        assert script.json() == {
+            "error": "Those were too many attempts to log in. Try again in 15 min 0 s.",
+            "retry_after": 900,
+        }
+
+    def test_nobody_is_locked_out_by_somebody_elsewhere(self) -> None:
+        for _ in range(6):
+            attempt(address=ELSEWHERE)
+        assert succeeded(attempt(PASSWORD, address=HERE))
+
+    def test_another_name_from_the_same_network_is_not_locked(self) -> None:
+        make_user("grace")
+        for _ in range(6):
+            attempt()
+        assert succeeded(attempt(PASSWORD, name="grace"))
+
+    def test_one_network_is_one_however_its_addresses_are_written(self) -> None:
+        for number in range(5):
+            attempt(address=f"2001:db8:1:2::{number}")
+        assert attempt(PASSWORD, address="2001:db8:1:2:ffff::1").status_code == HTTPStatus.TOO_MANY_REQUESTS
+        assert succeeded(attempt(PASSWORD, address="2001:db8:1:3::1"))
+
+    def test_a_forged_header_buys_no_attempts(self) -> None:
+        for number in range(5):
+            attempt(headers={"x-forwarded-for": f"203.0.113.{number}"})
+        assert attempt(PASSWORD).status_code == HTTPStatus.TOO_MANY_REQUESTS
+
+    def test_the_right_password_starts_the_count_again(self) -> None:
+        for _ in range(3):
+            assert [attempt().status_code for _ in range(4)] == [HTTPStatus.OK] * 4
+            assert succeeded(attempt(PASSWORD))
+
+    def test_trying_many_names_is_limited_too(self, settings: Settings) -> None:
+        settings.LOGIN_RATE = "8/h"
+        statuses = [attempt(name=f"name{number}").status_code for number in range(9)]
+        assert statuses == [HTTPStatus.OK] * 8 + [HTTPStatus.TOO_MANY_REQUESTS]
+        refused = attempt(PASSWORD)
+        assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        assert 1 <= int(refused["Retry-After"]) <= 3600
+        assert succeeded(attempt(PASSWORD, address=ELSEWHERE))
+
+    def test_how_often_and_how_long_are_settings(self, settings: Settings) -> None:
+        settings.LOGIN_FAILURE_RATE = "2/30s"
+        assert [attempt().status_code for _ in range(2)] == [HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS]
+        assert attempt(PASSWORD)["Retry-After"] == "30"
+
+
+@pytest.mark.usefixtures("limiter")
+def test_sign_ups_are_counted_by_network_right_or_wrong(settings: Settings) -> None:
+    settings.SIGNUP_RATE = "3/h"
+    forms = [{"username": f"new{n}", "password1": PASSWORD, "password2": PASSWORD} for n in range(5)]
+    answers = [Client(REMOTE_ADDR=HERE).post(SIGNUP, form if n else {}) for n, form in enumerate(forms)]
+    assert [answer.status_code for answer in answers] == [200, 302, 302, 429, 429]
+    assertContains(answers[3], "Too many attempts to sign up", status_code=HTTPStatus.TOO_MANY_REQUESTS)
+    assert 1 <= int(answers[3]["Retry-After"]) <= 3600
+    assert set(User.objects.values_list("username", flat=True)) == {"new1", "new2"}
+    assert Client(REMOTE_ADDR=ELSEWHERE).post(SIGNUP, forms[4]).status_code == HTTPStatus.FOUND
+    assert Client(REMOTE_ADDR=HERE).get(SIGNUP).status_code == HTTPStatus.OK
+
+
+@pytest.mark.redis
+class TestRedis:
+    def test_counts_and_unlocks_by_itself(self, redis_counter: PrivateRedis, ada: User, settings: Settings) -> None:
+        for _ in range(5):
+            response = attempt()
+        assert response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        cache: Any = caches["ratelimit"]
+        lock = [key for key in cache.keys("*") if key.startswith("axes-")]
+        assert len(lock) == 1
+        assert 0 < cache.ttl(lock[0]) <= timedelta(minutes=15).total_seconds()
+        attempt(PASSWORD)
+        cache.delete(lock[0])  # as time does
+        assert succeeded(attempt(PASSWORD))
+
+    @pytest.mark.parametrize("page", [LOGIN, ADMIN_LOGIN])
+    def test_without_it_nobody_logs_in_and_the_page_says_so(
+        self, redis_counter: PrivateRedis, ada: User, page: str, logged: list[str]
+    ) -> None:
+        inside = Client()
+        inside.force_login(ada)
+        redis_counter.kill()
+        for password in ("wrong", PASSWORD):
+            refused = attempt(password, page=page)
+            assert refused.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+            assert refused["Retry-After"] == "30"
+            assertTemplateUsed(refused, "registration/unavailable.html")
+            assert "_auth_user_id" not in refused.client.session
+        assert any("Nobody can log in" in message for message in logged)
+        assert inside.get(reverse("admin:index")).status_code == HTTPStatus.OK
+        form = {"username": "new", "password1": PASSWORD, "password2": PASSWORD}
+        assert Client().post(SIGNUP, form).status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert not User.objects.filter(username="new").exists()
+        assert inside.post(reverse("logout")).status_code == HTTPStatus.FOUND
+        redis_counter.start()
+        assert succeeded(attempt(PASSWORD, page=page))
+
+
+@pytest.mark.redis
+def test_no_address_and_no_tried_name_is_kept_or_logged(redis_counter: PrivateRedis, ada: User) -> None:
+    records: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(self.format(record))
+
+    collector = Collector()
+    loggers = [logging.getLogger(name) for name in ("", "axes", "django", "detector")]
+    for logger in loggers:
+        logger.addHandler(collector)
+    try:
+        for _ in range(6):
+            attempt(name=NAME_OF_NOBODY)
+        attempt(PASSWORD)
+    finally:
+        for logger in loggers:
+            logger.removeHandler(collector)
+    assert any("AXES: Locking out" in record for record in records), "what is searched is not empty"
+    cache: Any = caches["ratelimit"]
+    kept = [f"{key}={cache.get(key)}" for key in cache.keys("*")]
+    assert kept
+    kept += [str(row) for row in Session.objects.values_list("session_data", flat=True)]
+    kept += [str(session.get_decoded()) for session in Session.objects.all()]
+    for text in (*records, *kept):
+        assert HERE not in text
+        assert NAME_OF_NOBODY not in text
+    for table in (AccessAttempt, AccessFailureLog, AccessLog):
+        assert not table.objects.exists()
+
+
+@pytest.mark.usefixtures("limiter")
+class TestSessions:
+    def test_a_planted_session_does_not_become_the_account_s(self, ada: User) -> None:
+        """Session fixation: whoever gave the victim its cookie must not be logged in by the victim."""
+        attacker = Client()
+        session = attacker.session
+        session["mine"] = True
+        session.save()
+        assert session.session_key
+        victim = Client()
+        victim.cookies[site_settings.SESSION_COOKIE_NAME] = session.session_key
+        assert victim.post(LOGIN, {"username": "ada", "password": PASSWORD}).status_code == HTTPStatus.FOUND
+        assert victim.cookies[site_settings.SESSION_COOKIE_NAME].value != session.session_key
+        attacker.cookies[site_settings.SESSION_COOKIE_NAME] = session.session_key
+        assert "_auth_user_id" not in attacker.session
+        assert attacker.get(reverse("admin:index")).status_code == HTTPStatus.FOUND
+
+    def test_logging_out_ends_the_session_on_the_server(self, ada: User) -> None:
+        client = Client()
+        client.post(LOGIN, {"username": "ada", "password": PASSWORD})
+        stolen = client.cookies[site_settings.SESSION_COOKIE_NAME].value
+        client.post(reverse("logout"))
+        thief = Client()
+        thief.cookies[site_settings.SESSION_COOKIE_NAME] = stolen
+        assert thief.get(reverse("admin:index")).status_code == HTTPStatus.FOUND
+        assert not Session.objects.filter(session_key=stolen).exists()
+
+    def test_a_new_password_ends_the_account_s_other_sessions(self, ada: User) -> None:
+        elsewhere = Client()
+        elsewhere.force_login(ada)
+        ada.set_password("another horse battery")
+        ada.save()
+        assert elsewhere.get(reverse("admin:index")).status_code == HTTPStatus.FOUND
+
+    @pytest.mark.parametrize(("is_staff", "lasts"), [(True, timedelta(hours=12)), (False, timedelta(days=14))])
+    def test_a_session_ends_after_a_while_and_a_reviewer_s_the_same_day(self, is_staff: bool, lasts: timedelta) -> None:
+        make_user("grace", is_staff=is_staff)
+        client = Client()
+        client.post(LOGIN, {"username": "grace", "password": PASSWORD})
+        assert client.cookies[site_settings.SESSION_COOKIE_NAME]["max-age"] == lasts.total_seconds()
+        expires = Session.objects.get().expire_date
+        assert abs(expires - timezone.now() - lasts) < timedelta(minutes=5)
+        Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
+        assert "_auth_user_id" not in client.session
+
+    def test_cookies_are_out_of_reach_of_scripts_and_other_sites(self, ada: User) -> None:
+        client = Client()
+        client.get(LOGIN)
+        client.post(LOGIN, {"username": "ada", "password": PASSWORD})
+        for name in (site_settings.SESSION_COOKIE_NAME, site_settings.CSRF_COOKIE_NAME):
+            cookie = client.cookies[name]
+            assert cookie["httponly"] is True
+            assert cookie["samesite"] == "Lax"
+            assert (cookie["path"], cookie["domain"]) == ("/", "")
+
+
+def test_over_https_cookies_are_secure_and_of_this_host_alone() -> None:
+    program = """
+from deepfake_site import settings as s
+print(s.SESSION_COOKIE_NAME, s.SESSION_COOKIE_SECURE)
+print(s.CSRF_COOKIE_NAME, s.CSRF_COOKIE_SECURE)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "HTTPS": "true", "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == ["__Host-sessionid True", "__Host-csrftoken True"]

@@ -1,0 +1,112 @@
+"""How often somebody may try to log in: django-axes, counting in Redis, and no address or name as it was sent.
+
+Two counts: wrong passwords for one name from one network, which lock that name for that network alone, so that nobody
+can lock somebody else out from elsewhere; and all attempts of one network, whatever the names, against trying one
+password with many of them.
+
+While Redis does not answer nobody can log in, as nobody can upload: to take Redis down must not be a way to guess
+without limit. Who is logged in stays so.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+from axes.handlers.cache import AxesCacheHandler
+from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import salted_hmac
+from redis.exceptions import RedisError
+
+from detector import ratelimits
+from detector.ratelimits import LimiterUnavailable, client_network, parse_rate
+from detector.responses import refuse
+from detector.templatetags.display import duration
+
+logger = logging.getLogger(__name__)
+
+# Digits of a pseudonym: enough to tell people apart in a log, keyed, so that nobody can try all addresses.
+PSEUDONYM_LENGTH = 20
+
+
+def pseudonym(text: str) -> str:
+    """A stand-in for an address or a name, the same each time on this installation and of no use anywhere else."""
+    return salted_hmac("detector.throttling", text).hexdigest()[:PSEUDONYM_LENGTH]
+
+
+def network_pseudonym(request: HttpRequest) -> str:
+    return pseudonym(f"network {client_network(request)}")
+
+
+def name_pseudonym(request: HttpRequest, credentials: dict[str, Any] | None = None) -> str:
+    name = (credentials or {}).get("username") or request.POST.get("username", "")
+    return pseudonym(f"name {name}")
+
+
+def failure_limit(request: HttpRequest | None = None, credentials: dict[str, Any] | None = None) -> int:
+    return parse_rate(settings.LOGIN_FAILURE_RATE)[0]
+
+
+def cool_off(request: HttpRequest | None = None) -> timedelta:
+    return timedelta(seconds=parse_rate(settings.LOGIN_FAILURE_RATE)[1])
+
+
+@contextmanager
+def counting() -> Iterator[None]:
+    """Turns what Redis raises into our own error, for which there is a page.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise LimiterUnavailable("Redis does not answer, so log-ins cannot be counted.") from error
+
+
+class LoginLimiter(AxesCacheHandler):  # type: ignore[misc]
+    @property
+    def cache(self) -> BaseCache:
+        """Asked for anew each time: this object lives as long as the process, a connection may not."""
+        return caches[settings.RATELIMIT_USE_CACHE]
+
+    @cache.setter
+    def cache(self, value: BaseCache) -> None:
+        """The parent sets what it found at the start."""
+
+    def is_allowed(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> bool:
+        allowance = ratelimits.take_login(request)
+        if allowance.is_exceeded:
+            request.login_retry_after = allowance.seconds_left  # type: ignore[attr-defined]
+            return False
+        with counting():
+            return bool(super().is_allowed(request, credentials))
+
+    def user_login_failed(self, *args: Any, **kwargs: Any) -> None:
+        with counting():
+            super().user_login_failed(*args, **kwargs)
+
+    def user_logged_in(self, *args: Any, **kwargs: Any) -> None:
+        """Forgets the failures. If that cannot be done somebody has fewer attempts left, which is no reason to fail."""
+        try:
+            with counting():
+                super().user_logged_in(*args, **kwargs)
+        except LimiterUnavailable:
+            logger.info("The failed log-ins of an account could not be forgotten.")
+
+
+def locked_out(request: HttpRequest, response: HttpResponse | None = None, credentials: Any = None) -> HttpResponse:
+    # The moment at which the count began is not kept, so this is the longest that it can take.
+    retry_after = getattr(request, "login_retry_after", int(cool_off().total_seconds()))
+    return too_many(request, "attempts to log in", retry_after)
+
+
+def too_many(request: HttpRequest, what: str, retry_after: int) -> HttpResponse:
+    sentence = f"Those were too many {what}. Try again in {duration(retry_after)}."
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    return refuse(request, "registration/limited.html", status, sentence, retry_after=retry_after, what=what)
