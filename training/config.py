@@ -74,6 +74,15 @@ class Config:
                 matched_boost=1.5,
                 margins=(0.95, 1.8),
             ),
+            Stage(
+                epochs=8,
+                size=224,
+                learning_rate=1.2e-4,
+                augmentation=0.3,
+                pair_share=0.3,
+                matched_boost=1.2,
+                margins=(1.2, 2.0),
+            ),
         )
     )
     weight_decay: float = 1e-4
