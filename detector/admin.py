@@ -185,9 +185,9 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         "machine_verdict",
         "shown_probability",
         "review_verdict",
+        "created_at",
         "review_count",
         "model_version",
-        "created_at",
     ]
     list_display_links = ["list_thumbnail", "machine_verdict"]
     sortable_by = ["machine_verdict", "shown_probability", "created_at"]  # what has an index
@@ -253,7 +253,10 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         return False
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return [*super().get_list_display(request), *(["shown_owner"] if may_see_accounts(request.user) else [])]
+        columns = list(super().get_list_display(request))
+        if may_see_accounts(request.user):
+            columns.insert(columns.index("created_at") + 1, "shown_owner")
+        return columns
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
         return [*super().get_list_filter(request), *([OwnerFilter] if may_see_accounts(request.user) else [])]

@@ -180,6 +180,12 @@ def test_filters_and_sorting_read_an_index(staff: Client, query: str, index: str
     assert "TEMP B-TREE FOR ORDER BY" not in plan
 
 
+def test_time_and_owner_come_before_what_may_be_cut_off(staff: Client) -> None:
+    make_detection(owner=make_user("ada"))
+    columns = re.findall(r'class="[^"]*column-(\w+)', staff.get(LIST).content.decode())
+    assert columns[-4:] == ["created_at", "shown_owner", "review_count", "model_version"]
+
+
 def test_only_what_has_an_index_is_sorted_by(staff: Client) -> None:
     make_detection()
     content = staff.get(LIST).content.decode()

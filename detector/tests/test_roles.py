@@ -104,7 +104,7 @@ def test_a_reviewer_cannot_gather_the_uploads_of_one_person(clients: dict[str, C
     assert clients["superuser"].get(f"{LIST}?{query.format(ada.pk)}").status_code == HTTPStatus.OK
 
 
-@pytest.mark.parametrize("lookup", ["owner__username__startswith=a", "owner__email=ada@example.org", "o=8"])
+@pytest.mark.parametrize("lookup", ["owner__username__startswith=a", "owner__email=ada@example.org", "o=6"])
 def test_neither_filters_nor_sorting_give_an_owner_away(clients: dict[str, Client], lookup: str) -> None:
     make_detection(owner=make_user("ada-lovelace", email="ada@example.org"))
     response = clients["reviewer"].get(f"{LIST}?{lookup}")
