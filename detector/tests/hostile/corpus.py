@@ -127,8 +127,9 @@ def truncations() -> Iterator[Case]:
     for percent in range(15, 100, 20):
         cut = jpeg()[: len(jpeg()) * percent // 100]
         yield file_case(f"JPEG at {percent} % with an end put behind it", "refused", cut + b"\xff\xd9")
-        cut = jpeg(progressive=True)[: len(jpeg(progressive=True)) * min(percent, 75) // 100]
-        yield file_case(f"progressive JPEG at {min(percent, 75)} % with an end", "refused", cut + b"\xff\xd9")
+    for percent in range(15, 80, 20):  # later only a last bit of some details is missing, which shows nowhere
+        cut = jpeg(progressive=True)[: len(jpeg(progressive=True)) * percent // 100]
+        yield file_case(f"progressive JPEG at {percent} % with an end put behind it", "refused", cut + b"\xff\xd9")
     yield file_case("nothing", "refused", b"")
     yield file_case("one byte", "refused", b"\xff")
     for name, start in (("JPEG", b"\xff\xd8\xff"), ("PNG", PNG_START), ("WebP", b"RIFF\x1a\0\0\0WEBPVP8 ")):
