@@ -7,6 +7,7 @@ PORT ?= 8000
 TRAIN_ARGS ?=
 EVALUATE_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
 LOCK_ARGS ?=
 AUDIT_ARGS ?=
 
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The checks read no .env and touch no database: their result must not depend on one installation's settings.
 CHECK_ENV := DEBUG=false SECRET_KEY=only-for-checks DATABASE_URL=sqlite://:memory:
 
-.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review clean web s3 full lock audit
+.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review clean web s3 full lock audit fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -57,6 +58,9 @@ bench: $(VENV)/.full  ## cost of a prediction and of a detection, against the or
 
 bench-review: $(VENV)/.full  ## cost of the admin's pages at up to a million detections (BENCH_ARGS="--database sqlite")
 	$(BIN)/python -m benchmarks.review_scale $(BENCH_ARGS)
+
+fuzz: $(VENV)/.full  ## mutated pictures against the decoder, 100,000 of them (FUZZ_ARGS="--inputs 1000000 --seed 2")
+	$(BIN)/python -m detector.tests.hostile.fuzz $(FUZZ_ARGS)
 
 clean:  ## remove the virtual environment and caches; data, uploads and .env stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache staticfiles
