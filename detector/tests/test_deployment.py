@@ -403,7 +403,8 @@ def test_a_picture_goes_in_and_its_thumbnail_comes_out_through_nginx(site: Deplo
     assert re.fullmatch("[0-9a-f]{32}", request_id)
     assert headers["Strict-Transport-Security"].startswith("max-age=31536000")
 
-    (stored,) = (site.folder / "media" / "thumbnails").rglob("*.jpg")
+    name = f"{page.split('/')[2]}.jpg"
+    (stored,) = (site.folder / "media" / "thumbnails").rglob(name)
     address = f"{page}thumbnail/"
     status, headers, body = visitor.ask("GET", address)
     assert (status, body) == (200, stored.read_bytes())
@@ -420,7 +421,7 @@ def test_a_picture_goes_in_and_its_thumbnail_comes_out_through_nginx(site: Deplo
     # Django says who may see it, and nginx shows no file to anybody who asks for one.
     assert stranger.ask("GET", address)[0] == 404
     inside = stored.relative_to(site.folder / "media")
-    (upload,) = (site.folder / "media" / "detections").rglob("*.jpg")
+    (upload,) = (site.folder / "media" / "detections").rglob(name)
     for path in (
         f"/protected-media/{inside}",
         f"/protected-media/thumbnails/../{upload.relative_to(site.folder / 'media')}",
