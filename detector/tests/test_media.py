@@ -1,4 +1,5 @@
 import io
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -8,8 +9,18 @@ from django.urls import reverse
 from PIL import Image
 from pytest_django import Settings
 
+from detector.exports import dataset_write
 from detector.models import Detection
-from detector.tests.factories import VISITOR_KEY, make_detection, make_jpeg, make_picture
+from detector.tests.factories import (
+    VISITOR_KEY,
+    FakePredictor,
+    make_detection,
+    make_jpeg,
+    make_picture,
+    make_review,
+    make_upload,
+)
+from detector.tests.hostile.workshop import chunk, exif, segment, with_chunks, with_segments
 from detector.visitors import SESSION_FIELD
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +83,46 @@ def test_metadata_stays_on_the_server(visitor: Client, name: str) -> None:
     picture = Image.open(io.BytesIO(content))
     assert not picture.getexif()
     assert "comment" not in picture.info
+
+
+SECRET = b"48.8584N-2.2945E"
+EVERY_METADATA: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "EXIF": ("JPEG", lambda data: with_segments(data, segment(0xE1, b"Exif\0\0" + exif([(0x8825, 4, 1, 26)], SECRET)))),
+    "XMP": ("JPEG", lambda data: with_segments(data, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x>" + SECRET))),
+    "IPTC": (
+        "JPEG",
+        lambda data: with_segments(data, segment(0xED, b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x10" + SECRET)),
+    ),
+    "ICC": ("JPEG", lambda data: with_segments(data, segment(0xE2, b"ICC_PROFILE\0\x01\x01" + SECRET * 10))),
+    "comment": ("JPEG", lambda data: with_segments(data, segment(0xFE, SECRET))),
+    "tail": ("JPEG", lambda data: data + SECRET),
+    "tEXt": ("PNG", lambda data: with_chunks(data, chunk(b"tEXt", b"Location\0" + SECRET))),
+    "iTXt": ("PNG", lambda data: with_chunks(data, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + SECRET))),
+    "eXIf": ("PNG", lambda data: with_chunks(data, chunk(b"eXIf", exif([(0x8825, 4, 1, 26)], SECRET)))),
+    "WebP": ("WEBP", lambda data: data + SECRET),
+}
+
+
+@pytest.mark.parametrize("kind", EVERY_METADATA)
+def test_no_kind_of_metadata_leaves_the_server(
+    client: Client, limiter: Settings, predictor: FakePredictor, tmp_path: Path, kind: str
+) -> None:
+    """Uploaded as by anybody, then asked for in every way: the pages' pictures and the export of reviewed ones."""
+    file_format, add = EVERY_METADATA[kind]
+    data = add(make_picture(file_format=file_format))
+    assert SECRET in data
+    assert client.post("/", {"picture": make_upload(data)}).status_code == HTTPStatus.FOUND
+    detection = Detection.objects.get()
+    make_review(detection, "fake")
+    dataset_write(tmp_path / "dataset")
+    exported = list((tmp_path / "dataset").rglob("*.jpg"))
+    assert len(exported) == 1
+    served = [client.get(address(detection, name)).content for name, *_ in MEDIA]
+    for content in (*served, exported[0].read_bytes(), client.get(detection.get_absolute_url()).content):
+        assert SECRET not in content
+    for content in (*served, exported[0].read_bytes()):
+        with Image.open(io.BytesIO(content)) as picture:
+            assert not set(picture.info) - {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
 
 def test_a_large_picture_is_sent_smaller(visitor: Client) -> None:

@@ -64,6 +64,33 @@ def test_a_client_is_known_by_what_cannot_be_forged(
     assert client_network(make_request(connection, forwarded)) == expected
 
 
+MALFORMED = [
+    *(",", ",,,,", " ", "\t", "-", "_hidden", "unknown", "null", "localhost", "example.org", "0", "2130706433"),
+    *(
+        "1.2.3",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "1.2.3.4:80",
+        "01.2.3.4",
+        "0x7f.1",
+        "1.2.3.4/24",
+        "1.2.3.4 5.6.7.8",
+        "-1.2.3.4",
+    ),
+    *("[2001:db8::1]", "[2001:db8::1]:443", "2001:db8::1::2", "::g", ":::", "2001:db8::/64", "1:2:3:4:5:6:7:8:9"),
+    *("for=1.2.3.4", "\u0661.2.3.4", "1.2.3.4\0", "<script>", "' OR 1=1 --", "%00", "a" * 10_000, "1.2.3.4," * 2_000),
+]
+
+
+@pytest.mark.parametrize("trusted", [0, 1, 2])
+@pytest.mark.parametrize("forwarded", MALFORMED, ids=range(len(MALFORMED)))
+def test_what_is_no_address_is_never_taken_for_one(settings: Settings, trusted: int, forwarded: str) -> None:
+    """The connection counts instead: a client behind a proxy that writes rubbish shares its count."""
+    settings.TRUSTED_PROXY_COUNT = trusted
+    expected = "1.2.3.4" if trusted == 2 and forwarded.startswith("1.2.3.4,") else "192.0.2.1"
+    assert client_network(make_request("192.0.2.1", forwarded)) == expected
+
+
 def test_an_account_is_counted_wherever_it_comes_from() -> None:
     ada = User(pk=7, username="ada")
     assert client_key("", make_request("192.0.2.1", user=ada)) == "account:7"
