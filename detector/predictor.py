@@ -1,6 +1,6 @@
 """The cached MobileNet predictor: faces in a picture to calibrated probabilities of being fake. No Django.
 
-`get_predictor` loads a model folder once per process, checks it, and gives every thread its own interpreter.
+`get_predictor` loads a model folder once per process and checks it; threads take turns at its interpreters.
 """
 
 import functools
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from detector.exceptions import AnalysisFailed, ModelUnavailable
 from detector.faces import MAX_FACES, BoundingBox, DetectedFace, FaceDetector
 from detector.images import DecodedImage
+from detector.interpreters import InterpreterPool
 from detector.preprocessing import face_input, scaled, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
@@ -212,7 +213,7 @@ class FaceFinder(Protocol):
 
 
 class LiteRTClassifier:
-    """The exported network in LiteRT: one interpreter per thread over one copy of the weights."""
+    """The exported network in LiteRT; safe to share between threads."""
 
     def __init__(self, weights: bytes, *, num_threads: int) -> None:
         """Checks that LiteRT accepts the weights.
@@ -222,9 +223,10 @@ class LiteRTClassifier:
         """
         self._weights = weights
         self._num_threads = num_threads
-        self._local = threading.local()
+        self._interpreters = InterpreterPool(self._interpreter)
         try:
-            shapes = sorted(len(detail["shape"]) for detail in self._interpreter().get_output_details())
+            with self._interpreters.borrow() as interpreter:
+                shapes = sorted(len(detail["shape"]) for detail in interpreter.get_output_details())
         except (RuntimeError, ValueError) as error:
             raise ModelUnavailable(f"LiteRT can't load the model: {error}") from error
         if shapes != [2, 3]:
@@ -236,12 +238,12 @@ class LiteRTClassifier:
         Raises:
             AnalysisFailed: LiteRT failed, or its result is not a finite number.
         """
-        interpreter = self._interpreter()
         try:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], face[None].astype(np.float32))
-            interpreter.invoke()
-            outputs = sorted(interpreter.get_output_details(), key=lambda detail: len(detail["shape"]))
-            probability, cam = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
+            with self._interpreters.borrow() as interpreter:
+                interpreter.set_tensor(interpreter.get_input_details()[0]["index"], face[None].astype(np.float32))
+                interpreter.invoke()
+                outputs = sorted(interpreter.get_output_details(), key=lambda detail: len(detail["shape"]))
+                probability, cam = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
         except (RuntimeError, ValueError) as error:
             raise AnalysisFailed(f"LiteRT failed: {error}") from error
         value = float(probability[0])
@@ -250,11 +252,9 @@ class LiteRTClassifier:
         return value, cam
 
     def _interpreter(self) -> Interpreter:
-        if not hasattr(self._local, "interpreter"):
-            interpreter = Interpreter(model_content=self._weights, num_threads=self._num_threads)
-            interpreter.allocate_tensors()
-            self._local.interpreter = interpreter
-        return self._local.interpreter
+        interpreter = Interpreter(model_content=self._weights, num_threads=self._num_threads)
+        interpreter.allocate_tensors()
+        return interpreter
 
 
 class Predictor:

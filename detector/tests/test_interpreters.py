@@ -1,0 +1,33 @@
+from itertools import count
+
+import pytest
+
+from detector.interpreters import InterpreterPool
+
+
+def make_pool() -> InterpreterPool:
+    numbers = count(1)
+    return InterpreterPool(lambda: next(numbers))
+
+
+def test_as_many_are_made_as_are_needed_at_once() -> None:
+    pool = make_pool()
+    for _ in range(5):
+        with pool.borrow() as one, pool.borrow() as other:
+            assert {one, other} == {1, 2}
+
+
+def test_the_one_used_last_goes_out_first() -> None:
+    pool = make_pool()
+    with pool.borrow() as first, pool.borrow():
+        pass
+    with pool.borrow() as next_one:
+        assert next_one == first
+
+
+def test_one_that_failed_does_not_come_back() -> None:
+    pool = make_pool()
+    with pytest.raises(RuntimeError), pool.borrow():
+        raise RuntimeError("the network broke")
+    with pool.borrow() as another:
+        assert another == 2
