@@ -88,6 +88,15 @@ def redis_cache(url: str, *, ignore_exceptions: bool) -> dict[str, Any]:
     }
 
 
+def redis_caches(url: str) -> dict[str, Any]:
+    return {
+        # Losing a cached value costs time only, so a Redis that is down is ignored here ...
+        "default": redis_cache(url, ignore_exceptions=True),
+        # ... but an upload that cannot be counted must not be let through.
+        "ratelimit": redis_cache(url, ignore_exceptions=False),
+    }
+
+
 # Core
 
 DEBUG = env_flag("DEBUG", False)
@@ -133,6 +142,7 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
     "detector.middleware.LimiterMiddleware",
     "detector.middleware.BodyLimitMiddleware",
+    "detector.outages.OutageMiddleware",
 ]
 
 TEMPLATES = [
@@ -157,12 +167,7 @@ DATABASES = {"default": env_database()}
 
 REDIS_URL = env.str("REDIS_URL", default="")
 if REDIS_URL:
-    CACHES = {
-        # Losing a cached value costs time only, so a Redis that is down is ignored here ...
-        "default": redis_cache(REDIS_URL, ignore_exceptions=True),
-        # ... but an upload that cannot be counted must not be let through.
-        "ratelimit": redis_cache(REDIS_URL, ignore_exceptions=False),
-    }
+    CACHES = redis_caches(REDIS_URL)
 else:
     CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
@@ -271,6 +276,8 @@ UNCERTAIN_ABOVE = env_optional_number("UNCERTAIN_ABOVE")
 UNCERTAIN_UP_TO = env_optional_number("UNCERTAIN_UP_TO")
 FAKE_PRIOR = env_optional_number("FAKE_PRIOR")
 MAX_FACES = env_number("MAX_FACES", 20)
+DETECTIONS_AT_ONCE = env_number("DETECTIONS_AT_ONCE", 2)
+DETECTIONS_WAITING = env_number("DETECTIONS_WAITING", 4)
 MAX_UPLOAD_BYTES = env_number("MAX_UPLOAD_BYTES", 15 * 1024 * 1024)
 MAX_UPLOAD_PIXELS = env_number("MAX_UPLOAD_PIXELS", 50_000_000)
 RETENTION_DAYS = env_number("RETENTION_DAYS", 0)
@@ -282,6 +289,8 @@ HISTORY_PAGE_SIZE = env_number("HISTORY_PAGE_SIZE", 20)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 DATA_UPLOAD_MAX_NUMBER_FILES = 1
+# An upload is decoded from memory as a whole, so it never goes through a temporary file (and needs no disk for one).
+FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_UPLOAD_BYTES + DATA_UPLOAD_MAX_MEMORY_SIZE
 # With X-Accel nginx has to read pictures, as a member of the server's group.
 FILE_UPLOAD_PERMISSIONS = 0o640 if MEDIA_X_ACCEL else 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750 if MEDIA_X_ACCEL else 0o700

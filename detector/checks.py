@@ -17,6 +17,7 @@ from detector.exceptions import ModelUnavailable
 from detector.ratelimits import parse_rate
 
 AT_LEAST_ONE = (
+    "DETECTIONS_AT_ONCE",
     "HISTORY_PAGE_SIZE",
     "MAX_FACES",
     "MAX_UPLOAD_BYTES",
@@ -112,6 +113,14 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
                 f"TRUSTED_PROXY_COUNT is {settings.TRUSTED_PROXY_COUNT}.",
                 hint="It is the number of proxies in front of this server; 0 where there is none.",
                 id="detector.E006",
+            )
+        )
+    if settings.DETECTIONS_WAITING < 0:
+        errors.append(
+            Error(
+                f"DETECTIONS_WAITING is {settings.DETECTIONS_WAITING}.",
+                hint="It is a number of pictures; 0 refuses whatever cannot be looked at at once.",
+                id="detector.E009",
             )
         )
     if settings.RETENTION_DAYS < 0:

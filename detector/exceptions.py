@@ -47,3 +47,7 @@ class PictureGone(DetectorError):
 
 class OwnUpload(DetectorError):
     """Nobody reviews what they uploaded themselves."""
+
+
+class Overloaded(DetectorError):
+    """There is more to do than fits; nothing of it was begun."""

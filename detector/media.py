@@ -13,6 +13,7 @@ from detector.exceptions import InvalidImage
 from detector.heatmaps import encode_heatmap
 from detector.images import decode_again, encode_jpeg
 from detector.models import Detection
+from detector.room import get_room
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,11 @@ class Medium:
 def _display_picture(detection: Detection) -> bytes:
     with detection.image.open("rb") as file:
         data = file.read()
-    image = decode_again(data, pixel_count=detection.width * detection.height)
-    return encode_jpeg(image.pixels, max_side=DISPLAY_SIDE)
+    # Decoding takes as much as a detection does, and anybody can ask for it as often as they like.
+    room = get_room()
+    with room.place(), room.turn():
+        image = decode_again(data, pixel_count=detection.width * detection.height)
+        return encode_jpeg(image.pixels, max_side=DISPLAY_SIDE)
 
 
 def _thumbnail(detection: Detection) -> bytes:

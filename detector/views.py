@@ -26,6 +26,7 @@ from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
 from detector.responses import picture_too_large, refuse, wants_json
+from detector.room import get_room
 from detector.templatetags.display import duration
 from detector.visitors import ensure_visitor_key, keep_session
 
@@ -40,7 +41,9 @@ APPEALS_PAUSED_SENTENCE = "Objections cannot be taken in right now. Please try a
 @require_http_methods(["GET", "HEAD", "POST"])
 def upload(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
-        return _receive(request)
+        # First of all: an upload that there is no room for is not counted either.
+        with get_room().place():
+            return _receive(request)
     return _upload_page(request, UploadForm())
 
 
@@ -58,10 +61,14 @@ def _receive(request: HttpRequest) -> HttpResponse:
     if allowance.is_exceeded:
         return _limited(request, allowance)
     form = UploadForm(request.POST, request.FILES)
-    if not form.is_valid():
-        return _invalid(request, form, allowance.uploads_left)
+    with get_room().turn():
+        detection = _detection_of(request, form) if form.is_valid() else None
+    return _answer(request, detection) if detection else _invalid(request, form, allowance.uploads_left)
+
+
+def _detection_of(request: HttpRequest, form: UploadForm) -> Detection:
     owner = request.user if request.user.is_authenticated else None
-    detection = services.detection_create(
+    return services.detection_create(
         owner=owner,
         session_key="" if owner else ensure_visitor_key(request),
         data=form.data_bytes,
@@ -69,7 +76,6 @@ def _receive(request: HttpRequest) -> HttpResponse:
         original_name=form.original_name,
         keep_picture=not form.cleaned_data["forget"],
     )
-    return _answer(request, detection)
 
 
 def _limited(request: HttpRequest, allowance: ratelimits.Allowance) -> HttpResponse:

@@ -53,6 +53,8 @@ def found() -> list[str]:
         ("PREDICTOR_THREADS", 0, "detector.E005"),
         ("HISTORY_PAGE_SIZE", 0, "detector.E005"),
         ("REVIEWERS_NEEDED", 0, "detector.E005"),
+        ("DETECTIONS_AT_ONCE", 0, "detector.E005"),
+        ("DETECTIONS_WAITING", -1, "detector.E009"),
         ("RETENTION_DAYS", -1, "detector.E008"),
         ("METRICS_TOKEN", "short", "detector.E010"),
         ("READY_MIN_FREE_BYTES", -1, "detector.E011"),

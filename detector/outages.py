@@ -1,0 +1,59 @@
+"""What a client is told when something that the site needs is missing for a while: 503 and when to come back."""
+
+import errno
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
+
+from detector.exceptions import Overloaded
+from detector.responses import wants_json
+
+logger = logging.getLogger(__name__)
+
+OVERLOADED_SENTENCE = "Many pictures are being looked at right now. Please try again in a few seconds."
+STORAGE_SENTENCE = "Pictures cannot be stored right now, so yours was not taken in. Please try again later."
+DATABASE_SENTENCE = "The database cannot be reached right now. Please try again shortly."
+# Seconds. A queue is worked off in one or two; a database restarts in some; a disk is emptied by somebody.
+OVERLOADED_RETRY_AFTER_S = 2
+DATABASE_RETRY_AFTER_S = 10
+STORAGE_RETRY_AFTER_S = 300
+# No space, quota used up, file too large for the process or file system, broken or read-only disk.
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+class OutageMiddleware:
+    """Answers 503 with Retry-After where a view could not do its work for lack of room, disk or database."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, Overloaded):
+            logger.warning("Overloaded: refused %s %s", request.method, request.path)
+            return unavailable(request, OVERLOADED_SENTENCE, OVERLOADED_RETRY_AFTER_S)
+        if isinstance(exception, OSError) and exception.errno in STORAGE_ERRORS:
+            logger.error("Storage failed", exc_info=exception)
+            return unavailable(request, STORAGE_SENTENCE, STORAGE_RETRY_AFTER_S)
+        if isinstance(exception, OperationalError | InterfaceError):
+            logger.error("The database failed", exc_info=exception)
+            return unavailable(request, DATABASE_SENTENCE, DATABASE_RETRY_AFTER_S)
+        return None
+
+
+def unavailable(request: HttpRequest, sentence: str, retry_after_s: int) -> HttpResponse:
+    """503 as a page or as JSON. The page takes nothing for granted: neither session nor database may be there."""
+    if wants_json(request):
+        response: HttpResponse = JsonResponse({"error": sentence, "retry_after": retry_after_s})
+    else:
+        response = HttpResponse(render_to_string("503.html", {"sentence": sentence}))
+    response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    response["Retry-After"] = str(retry_after_s)
+    response["Cache-Control"] = "no-store"
+    return response

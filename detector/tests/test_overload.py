@@ -1,0 +1,141 @@
+"""What is refused when there is more to do than fits, and what is told when something is missing."""
+
+import errno
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import pytest
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.urls import path, reverse
+from pytest_django import Settings
+
+from deepfake_site import urls as site
+from detector.exceptions import Overloaded
+from detector.models import Detection
+from detector.room import Room, get_room
+from detector.tests.factories import FakePredictor, make_detection, make_upload, make_user
+
+JSON = {"accept": "application/json"}
+FAULTS = {
+    "database": OperationalError("server closed the connection unexpectedly"),
+    "connection": InterfaceError("connection already closed"),
+    "disk": OSError(errno.ENOSPC, "No space left on device"),
+    "quota": OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "room": Overloaded("full"),
+}
+
+
+def break_down(request: HttpRequest, fault: str) -> HttpResponse:
+    raise FAULTS[fault]
+
+
+urlpatterns = [*site.urlpatterns, path("break/<str:fault>/", break_down)]
+handler500 = site.handler500
+
+
+@pytest.fixture
+def small_room(settings: Settings) -> Iterator[Room]:
+    """One picture at once, and nobody waits."""
+    settings.DETECTIONS_AT_ONCE, settings.DETECTIONS_WAITING = 1, 0
+    get_room.cache_clear()
+    yield get_room()
+    get_room.cache_clear()
+
+
+def test_a_room_takes_as_many_as_it_has_places() -> None:
+    room = Room(at_once=1, waiting=1)
+    with room.place():
+        with room.place(), pytest.raises(Overloaded), room.place():
+            pass
+        with room.place():
+            pass
+
+
+def test_those_in_a_room_take_turns() -> None:
+    room = Room(at_once=1, waiting=1)
+    order: list[str] = []
+    is_waiting = threading.Event()
+
+    def wait() -> None:
+        with room.place():
+            is_waiting.set()
+            with room.turn():
+                order.append("second")
+
+    with room.place(), room.turn():
+        second = threading.Thread(target=wait)
+        second.start()
+        assert is_waiting.wait(10)
+        order.append("first")
+    second.join(10)
+    assert order == ["first", "second"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("headers", [{}, JSON])
+def test_an_upload_without_room_is_refused_at_once_and_not_counted(
+    client: Client, predictor: FakePredictor, limiter: Settings, small_room: Room, headers: dict[str, str]
+) -> None:
+    limiter.UPLOAD_RATE = "1/d"
+    with small_room.place():
+        refused = client.post(reverse("detector:upload"), {"picture": make_upload()}, headers=headers)
+        assert client.get(reverse("detector:upload")).status_code == HTTPStatus.OK
+    assert refused.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert refused["Retry-After"] == "2"
+    assert "try again in a few seconds" in refused.content.decode()
+    assert not Detection.objects.exists()
+    accepted = client.post(reverse("detector:upload"), {"picture": make_upload()}, headers=headers)
+    assert accepted.status_code in (HTTPStatus.FOUND, HTTPStatus.CREATED)
+
+
+@pytest.mark.django_db
+def test_a_broken_upload_gives_its_place_back(
+    client: Client, predictor: FakePredictor, limiter: Settings, small_room: Room
+) -> None:
+    for _ in range(2):
+        response = client.post(reverse("detector:upload"), {"picture": make_upload(b"nothing")})
+        assert response.status_code == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.django_db
+def test_a_picture_that_has_to_be_decoded_takes_a_place_too(client: Client, small_room: Room) -> None:
+    owner = make_user()
+    client.force_login(owner)
+    detection = make_detection(owner=owner)
+    address = reverse("detector:detection-image", args=[detection.pk])
+    with small_room.place():
+        assert client.get(address).status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert client.get(reverse("detector:detection-thumbnail", args=[detection.pk])).status_code == HTTPStatus.OK
+    assert client.get(address).status_code == HTTPStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("fault", "retry_after", "said"),
+    [
+        ("database", "10", "database cannot be reached"),
+        ("connection", "10", "database cannot be reached"),
+        ("disk", "300", "cannot be stored"),
+        ("quota", "300", "cannot be stored"),
+        ("room", "2", "again in a few seconds"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, JSON])
+def test_an_outage_is_a_503_that_needs_no_database(
+    client: Client, settings: Settings, fault: str, retry_after: str, said: str, headers: dict[str, str]
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    response = client.get(f"/break/{fault}/", headers=headers)
+    assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert (response["Retry-After"], response["Cache-Control"]) == (retry_after, "no-store")
+    assert said in response.content.decode()
+    assert "Content-Security-Policy" in response
+
+
+def test_any_other_error_is_still_one(client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ROOT_URLCONF = __name__
+    monkeypatch.setitem(FAULTS, "disk", OSError(errno.EACCES, "Permission denied"))
+    client.raise_request_exception = False
+    assert client.get("/break/disk/").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
