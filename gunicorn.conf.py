@@ -1,5 +1,6 @@
 """How gunicorn serves this site. It reads this file from the folder it is started in; its command line wins."""
 
+import gc
 import os
 import shutil
 import sys
@@ -15,13 +16,20 @@ from django.conf import settings  # noqa: E402  (needs to know where the setting
 from detector.logs import ACCESS_LINE  # noqa: E402
 
 wsgi_app = "deepfake_site.wsgi:application"
-worker_class = "gthread"
+worker_class = "detector.gunicorn_worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-threads = 4
+# Of these, DETECTIONS_AT_ONCE look at pictures and DETECTIONS_WAITING wait to. The others answer pages, and further
+# uploads with 503. Connections beyond them wait in the process, then in the kernel, for which the next two are the ends.
+threads = 18
+worker_connections = 128
+backlog = 128
 timeout = 60
 # A request in work gets this long to finish when the server is told to stop.
 graceful_timeout = 10
 control_socket_disable = True
+# Loaded once, with the model, and shared by the processes. Not on macOS, whose own libraries do not survive a fork, and
+# not with metrics, whose library has to find its folder (see on_starting) before it is loaded.
+preload_app = sys.platform.startswith("linux") and not settings.METRICS_TOKEN
 
 logconfig_dict = settings.LOGGING
 access_log_format = ACCESS_LINE
@@ -43,6 +51,17 @@ def on_starting(server: Any) -> None:
                 os.unlink(os.path.join(directory, name))
     else:
         os.environ[METRICS_DIRECTORY] = server.metrics_directory = tempfile.mkdtemp(prefix="metrics-")
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Called before each process is forked off."""
+    if not preload_app:
+        return
+    from detector.predictor import forget_predictors
+
+    if settings.PREDICTOR_THREADS > 1:
+        forget_predictors()  # their threads would not survive the fork
+    gc.freeze()  # a collection would touch, and so copy, memory that the processes share
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -42,7 +42,13 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
         parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: %(default)s)")
         parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
-        parser.add_argument("--threads", type=int, default=2, help="threads in each process (default: %(default)s)")
+        parser.add_argument(
+            "--threads",
+            type=int,
+            default=18,
+            help="threads in each process; they have to be more than the pictures in work and waiting, "
+            "DETECTIONS_AT_ONCE + DETECTIONS_WAITING, or nothing else is answered (default: %(default)s)",
+        )
         parser.add_argument(
             "--timeout", type=int, default=60, help="seconds until a stuck process is replaced (default: %(default)s)"
         )

@@ -1,0 +1,102 @@
+"""Gunicorn's threaded worker, with an end to what a slow client can take from the others.
+
+Gunicorn lets a client that has sent its first byte take for ever over the rest, and each such client holds a thread;
+and after an answer its main loop waits up to two seconds for that client to hang up, and accepts nobody meanwhile. A
+proxy in front (nginx) hides both. `manage.py serve` has none, so here the time is limited, and the waiting is moved
+into the thread.
+"""
+
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+HEADERS_TIMEOUT_S = 10.0
+# A body may take this long, and longer as long as it comes at the rate of a very slow line, in bytes a second.
+BODY_TIMEOUT_S = 20.0
+BODY_MIN_RATE = 8 * 1024
+# Without progress in sending the answer, in seconds.
+SEND_TIMEOUT_S = 30
+LINGER_TIMEOUT_S = 1.0
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request on its way."""
+
+    began_at: float
+    body_began_at: float | None = None
+    body_length: int = 0
+    request: Any = None
+
+    def is_too_slow(self, conn: TConn, now: float) -> bool:
+        if self.body_began_at is None:
+            return now - self.began_at > HEADERS_TIMEOUT_S
+        missing = getattr(self.request.body.reader, "length", 0)
+        if not missing:
+            return False
+        received = self.body_length - missing + conn.parser.unreader.buf.tell()
+        return bool(now - self.body_began_at > BODY_TIMEOUT_S + received / BODY_MIN_RATE)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """`gthread` that cuts off clients which send or take too slowly."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._exchanges: dict[TConn, _Exchange] = {}
+
+    def notify(self) -> None:
+        """Called by the main loop about once a second."""
+        super().notify()
+        now = time.monotonic()
+        for conn, exchange in list(self._exchanges.items()):
+            if exchange.is_too_slow(conn, now):
+                self.log.warning("Cut off a client that sent too slowly.")
+                _shut(conn.sock, socket.SHUT_RD)  # the thread that waits for more reads the end
+
+    def handle(self, conn: TConn) -> Any:
+        """Serves one request in a thread."""
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
+        self._exchanges[conn] = _Exchange(time.monotonic())
+        try:
+            keep = super().handle(conn)
+        finally:
+            del self._exchanges[conn]
+        if keep is False:
+            _linger(conn.sock)
+        return keep
+
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        """Called when the headers are complete."""
+        exchange = self._exchanges[conn]
+        exchange.request = req
+        exchange.body_length = getattr(req.body.reader, "length", 0)
+        exchange.body_began_at = time.monotonic()
+        return super().handle_request(req, conn)
+
+
+def _shut(sock: socket.socket, how: int) -> None:
+    try:
+        sock.shutdown(how)
+    except OSError:
+        return  # the client was faster
+
+
+def _linger(sock: socket.socket) -> None:
+    """Gives the client time to take the answer and hang up, so that the main loop does not have to."""
+    _shut(sock, socket.SHUT_WR)
+    deadline = time.monotonic() + LINGER_TIMEOUT_S
+    try:
+        while (remaining := deadline - time.monotonic()) > 0:
+            sock.settimeout(remaining)
+            if not sock.recv(64 * 1024):
+                break
+    except OSError:
+        pass
+    _shut(sock, socket.SHUT_RD)
+
+
