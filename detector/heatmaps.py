@@ -15,6 +15,21 @@ FULL_STRENGTH_LOGIT = 6.0
 MAX_ALPHA = 190
 FAKE_COLOUR = (214, 48, 32)
 REAL_COLOUR = (24, 110, 220)
+# The map is stored as one byte a pixel: evidence from -STEPS (real) to STEPS (fake) round NEUTRAL, which is invisible.
+# An encoder takes a tenth of the time for that, compared with four bytes a pixel, and the file is no larger.
+NEUTRAL = 128
+STEPS = 127
+
+
+def _palette() -> NDArray[np.uint8]:
+    evidence = np.arange(256) - NEUTRAL
+    rgba = np.empty((256, 4), dtype=np.uint8)
+    rgba[:, :3] = np.where(evidence[:, np.newaxis] > 0, FAKE_COLOUR, REAL_COLOUR)
+    rgba[:, 3] = np.minimum(np.round(np.abs(evidence) / STEPS * MAX_ALPHA), MAX_ALPHA)
+    return rgba
+
+
+PALETTE = _palette()  # (256, 4) uint8 RGBA
 
 
 def encode_heatmap(faces: Iterable[Mapping[str, Any]], *, width: int, height: int) -> bytes:
@@ -27,23 +42,22 @@ def encode_heatmap(faces: Iterable[Mapping[str, Any]], *, width: int, height: in
         height: Of the upright original in px.
     """
     scale = min(1.0, HEATMAP_SIDE / max(width, height))
-    canvas = Image.new("RGBA", (max(1, round(width * scale)), max(1, round(height * scale))))
+    canvas = Image.new("P", (max(1, round(width * scale)), max(1, round(height * scale))), NEUTRAL)
+    canvas.putpalette(PALETTE.tobytes(), "RGBA")
     for face in reversed(list(faces)):
         left, top, crop_width, crop_height = (round(side * scale) for side in face["crop"])
         size = (max(1, crop_width), max(1, crop_height))
-        overlay = Image.fromarray(colour_map(np.asarray(face["cam"], dtype=np.float32), size))
-        # paste() instead of alpha_composite(): each face shows its own map, also where two crops overlap.
+        overlay = Image.fromarray(evidence_map(np.asarray(face["cam"], dtype=np.float32), size))
+        # Pasted, not blended: each face shows its own map, also where two crops overlap.
         canvas.paste(overlay, (left, top))
     buffer = io.BytesIO()
-    canvas.save(buffer, "PNG")
+    canvas.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def colour_map(cam: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Returns the map as (height, width, 4) uint8 RGBA, interpolated to `size` (width, height) in px."""
-    smooth = np.asarray(Image.fromarray(cam).resize(size, Image.Resampling.BICUBIC))
-    strength = np.clip(np.abs(smooth) / max(FULL_STRENGTH_LOGIT, float(np.abs(cam).max())), 0.0, 1.0)
-    rgba = np.empty((*smooth.shape, 4), dtype=np.uint8)
-    rgba[..., :3] = np.where(smooth[..., np.newaxis] > 0, FAKE_COLOUR, REAL_COLOUR)
-    rgba[..., 3] = np.round(strength * MAX_ALPHA)
-    return rgba
+def evidence_map(cam: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns the map as (height, width) uint8 indices of `PALETTE`, interpolated to `size` (width, height) in px."""
+    full_strength = max(FULL_STRENGTH_LOGIT, float(np.abs(cam).max()))
+    smooth = np.asarray(Image.fromarray(cam * (STEPS / full_strength)).resize(size, Image.Resampling.BICUBIC))
+    indices: NDArray[np.uint8] = np.round(np.clip(smooth, -STEPS, STEPS) + NEUTRAL).astype(np.uint8)
+    return indices

@@ -5,13 +5,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.heatmaps import FAKE_COLOUR, MAX_ALPHA, REAL_COLOUR, colour_map, encode_heatmap
+from detector.heatmaps import FAKE_COLOUR, MAX_ALPHA, PALETTE, REAL_COLOUR, encode_heatmap, evidence_map
 
 
 def decode(data: bytes) -> Any:
     image = Image.open(io.BytesIO(data))
-    assert (image.format, image.mode) == ("PNG", "RGBA")
-    return np.asarray(image)
+    assert (image.format, image.has_transparency_data) == ("PNG", True)
+    return np.asarray(image.convert("RGBA"))
+
+
+def colour_map(cam: Any, size: tuple[int, int]) -> Any:
+    return PALETTE[evidence_map(cam, size)]
 
 
 def uniform(value: float) -> list[list[float]]:
