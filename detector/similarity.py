@@ -18,6 +18,7 @@ from PIL import Image
 
 HASH_BITS = 64
 BAND_BITS = 16
+LEAST_SIDE = 128  # px
 NEAR_DISTANCE = 6  # bits; at most 7 for what the bands find to be complete
 # Of a picture that is nearly all one brightness the hash says next to nothing: all of those look alike to it.
 LEAST_SET_BITS = 6
@@ -27,7 +28,10 @@ Bands = tuple[int, int, int, int]
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
     """Returns the 64-bit dHash of (height, width, 3) uint8 RGB pixels."""
-    return int(str(imagehash.dhash(Image.fromarray(pixels))), 16)
+    image = Image.fromarray(pixels)
+    # Block averages first: nine columns need no more, and greying all of a large picture costs more than finding faces.
+    factor = max(1, min(image.size) // LEAST_SIDE)
+    return int(str(imagehash.dhash(image.reduce(factor))), 16)
 
 
 def distance(one: int, other: int) -> int:
