@@ -8,6 +8,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
 
 application = get_wsgi_application()
 
-from detector.checks import require_sound_setup  # noqa: E402  (needs the apps that the line above loads)
+from detector import services  # noqa: E402  (needs the apps that the line above loads)
+from detector.checks import require_sound_setup  # noqa: E402
 
 require_sound_setup()
+services.predictor_reserve()

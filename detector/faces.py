@@ -173,6 +173,11 @@ class FaceDetector:
         faces.sort(key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) * area, reverse=True)
         return faces[:max_faces]
 
+    def reserve(self, count: int) -> None:
+        """Makes interpreters for so many calls at once."""
+        for pool in self._interpreters.values():
+            pool.reserve(count)
+
     def _look(
         self, image: Image.Image, window: tuple[int, int, int, int], look: Look
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -27,3 +27,8 @@ class InterpreterPool:
             interpreter = self._make()
         yield interpreter
         self._idle.append(interpreter)
+
+    def reserve(self, count: int) -> None:
+        """Makes interpreters until that many are idle."""
+        while len(self._idle) < count:
+            self._idle.append(self._make())

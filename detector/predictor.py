@@ -26,7 +26,6 @@ from detector.interpreters import InterpreterPool
 from detector.preprocessing import face_input, scaled, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
-SELF_TEST_SIDE = 1024  # px; large enough for every look of the face detector
 
 
 class Verdict(StrEnum):
@@ -252,6 +251,10 @@ class LiteRTClassifier:
             raise AnalysisFailed("The network returned something that is not a probability.")
         return value, cam
 
+    def reserve(self, count: int) -> None:
+        """Makes interpreters for so many calls at once."""
+        self._interpreters.reserve(count)
+
     def _interpreter(self) -> Interpreter:
         interpreter = Interpreter(model_content=self._weights, num_threads=self._num_threads)
         interpreter.allocate_tensors()
@@ -342,14 +345,11 @@ class Predictor:
         return DecisionRule(real_threshold, min(low, real_threshold), max(high, real_threshold))
 
     def self_test(self) -> None:
-        """Scores a generated picture and compares it with the spec; looks for faces where there are none.
-
-        Every interpreter that a detection takes is there afterwards, and common to processes that are forked then.
+        """Scores a generated picture and compares it with the spec.
 
         Raises:
             ModelUnavailable: The score differs by more than `SELF_TEST_TOLERANCE`.
         """
-        self._face_finder.detect(np.zeros((SELF_TEST_SIDE, SELF_TEST_SIDE, 3), np.uint8), max_faces=1)
         pixels = golden_picture()
         try:
             value, _cam = self._judge(pixels, BoundingBox(0, 0, pixels.shape[1], pixels.shape[0]))
@@ -360,6 +360,12 @@ class Predictor:
                 f"The model's self-test gave {value:.6f}, its spec says {self.spec.golden_fake_probability:.6f}: "
                 "this machine would give other verdicts than those that were measured."
             )
+
+    def reserve(self, count: int) -> None:
+        """Makes everything that so many detections at once take; processes that are forked then have it in common."""
+        for part in (self._classifier, self._face_finder):
+            if isinstance(part, LiteRTClassifier | FaceDetector):
+                part.reserve(count)
 
     def _judge(self, pixels: NDArray[np.uint8], crop: BoundingBox) -> tuple[float, NDArray[np.float32]]:
         size, limit = self.spec.input_size, self.spec.max_source_side

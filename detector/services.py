@@ -40,6 +40,11 @@ def active_predictor() -> Predictor:
     return get_predictor(settings.MODEL_DIR, num_threads=settings.PREDICTOR_THREADS, prior=settings.FAKE_PRIOR)
 
 
+def predictor_reserve() -> None:
+    """Makes the active predictor ready for as many detections at once as there may be."""
+    active_predictor().reserve(settings.DETECTIONS_AT_ONCE)
+
+
 def named_predictor(name: str) -> Predictor:
     """The predictor of a model folder beside the active one.
 

@@ -80,6 +80,9 @@ class FakePredictor:
             raise self.error
         return make_prediction(*self.fake_probabilities[:max_faces], rule=rule)
 
+    def reserve(self, count: int) -> None:
+        """Nothing has to be made ready."""
+
 
 def make_user(username: str = "ada", **fields: Any) -> User:
     return User.objects.create_user(username=username, password="correct horse battery", **fields)

@@ -31,3 +31,13 @@ def test_one_that_failed_does_not_come_back() -> None:
         raise RuntimeError("the network broke")
     with pool.borrow() as another:
         assert another == 2
+
+
+def test_reserved_ones_are_those_that_go_out() -> None:
+    made = count(1)
+    pool = InterpreterPool(lambda: next(made))
+    pool.reserve(2)
+    pool.reserve(2)
+    with pool.borrow() as one, pool.borrow() as other:
+        assert {one, other} == {1, 2}
+    assert next(made) == 3
