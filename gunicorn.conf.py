@@ -21,7 +21,7 @@ wsgi_app = "deepfake_site.wsgi:application"
 worker_class = "detector.gunicorn_worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 # Of these, DETECTIONS_AT_ONCE look at pictures and DETECTIONS_WAITING wait to. The others answer pages, and further
-# uploads with 503. Connections beyond them wait in the process, then in the kernel, for which the next two are the ends.
+# uploads with 503. Connections beyond them wait in the process, then in the kernel: the next two bound that.
 threads = 18
 worker_connections = 128
 backlog = 128
@@ -82,3 +82,10 @@ def child_exit(server: Any, worker: Any) -> None:
 def on_exit(server: Any) -> None:
     if directory := getattr(server, "metrics_directory", None):
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Called in each process once it is there, so also in the one that takes the place of one that was killed."""
+    from detector import pending
+
+    pending.settle_from_time_to_time()

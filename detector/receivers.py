@@ -33,7 +33,8 @@ def shorten_session(sender: Any, request: HttpRequest | None, user: User, **kwar
 @receiver(post_delete, sender=Detection, dispatch_uid="detector.remove_files")
 def remove_files(sender: Any, instance: Detection, **kwargs: Any) -> None:
     """However a row goes (page, admin, the account's deletion), its files go with it, once that is certain."""
-    transaction.on_commit(lambda: services.files_remove(detection=instance))
+    pk, files = instance.pk, services.files_doom(detection=instance)
+    transaction.on_commit(lambda: services.files_remove(pk=pk, files=files))
 
 
 @receiver(post_delete, sender=Detection, dispatch_uid="detector.recount_week")

@@ -4,16 +4,17 @@ import logging
 import time
 import unicodedata
 from pathlib import Path
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from detector import metrics
+from detector import metrics, pending
 from detector.exceptions import AppealRefused, ModelUnavailable, OwnUpload, PictureGone, StaleReview
 from detector.images import DecodedImage, decode_again, encode_jpeg
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
@@ -273,15 +274,23 @@ def detections_claim(*, session_key: str, user: User) -> int:
     return Detection.objects.filter(owner=None, session_key=session_key).update(owner=user, session_key="")
 
 
-def files_remove(*, detection: Detection) -> None:
-    for file in (detection.image, detection.thumbnail):
-        if not file:
-            continue
+def files_doom(*, detection: Detection) -> list[str]:
+    """The files of a row that is about to go, after a note that they have to follow it."""
+    files = [str(file.name) for file in (detection.image, detection.thumbnail) if file]
+    if files:
         try:
-            file.storage.delete(str(file.name))
+            pending.forget(detection.pk)
+            pending.note(detection.pk, files)
         except OSError:
-            # The row is gone already; what is left to do is to say which file stayed behind.
-            logger.exception("Could not remove %s", file.name)
+            # A full disk must not keep anybody from deleting.
+            logger.exception("Could not write a note on %s", detection.pk)
+    return files
+
+
+def files_remove(*, pk: UUID, files: list[str]) -> None:
+    """Removes the files of a row that is gone, and the note on them."""
+    if files:
+        _remove(pk, files)
 
 
 def display_name(name: str) -> str:
@@ -319,7 +328,9 @@ def _apply(detection: Detection, prediction: Prediction) -> None:
 
 def _store(detection: Detection, data: bytes, thumbnail: bytes) -> None:
     """Writes files and row together or not at all: the files first, and away with them if anything after fails."""
+    files = [picture_path(detection, ""), thumbnail_path(detection, "")]
     try:
+        pending.note(detection.pk, files)
         detection.image.save("", ContentFile(data), save=False)
         detection.thumbnail.save("", ContentFile(thumbnail), save=False)
         detection.review_need = detection.need_now()
@@ -327,14 +338,47 @@ def _store(detection: Detection, data: bytes, thumbnail: bytes) -> None:
             detection.save(force_insert=True)
     except BaseException:
         # Also when the process is told to stop: a file without its row would never be found again.
-        _discard(detection)
+        _discard(detection, files)
         raise
+    _forget_note(detection.pk)
 
 
-def _discard(detection: Detection) -> None:
-    """Removes what `_store` may have written, half-written files included."""
-    for path in (picture_path(detection, ""), thumbnail_path(detection, "")):
+def _discard(detection: Detection, files: list[str]) -> None:
+    """Removes what `_store` may have written, half-written files included, unless the row is there after all."""
+    try:
+        is_stored = Detection.objects.filter(pk=detection.pk).exists()
+    except DatabaseError:
+        # A connection that broke at the commit says neither yes nor no.
+        logger.exception("Whether %s was stored has to be asked again", detection.pk)
+        _give_up(detection.pk, files)
+        return
+    _remove(detection.pk, [] if is_stored else files)
+
+
+def _remove(pk: UUID, files: list[str]) -> None:
+    """Removes the files and the note on them; what cannot be removed now is left to pending.settle_abandoned()."""
+    is_clean = True
+    for path in files:
         try:
             default_storage.delete(path)
         except OSError:
             logger.exception("Could not remove %s", path)
+            is_clean = False
+    if is_clean:
+        _forget_note(pk)
+    else:
+        _give_up(pk, files)
+
+
+def _forget_note(pk: UUID) -> None:
+    try:
+        pending.forget(pk)
+    except OSError:
+        logger.exception("Could not remove the note on %s", pk)
+
+
+def _give_up(pk: UUID, files: list[str]) -> None:
+    try:
+        pending.give_up(pk, files)
+    except OSError:
+        logger.exception("Could not write a note on %s", pk)

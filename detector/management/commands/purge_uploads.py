@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from tqdm import tqdm
 
-from detector import services
+from detector import pending, services
 from detector.models import Detection
 
 BATCH = 500
@@ -19,13 +19,18 @@ class Command(BaseCommand):
     help = (
         "Remove the picture, its thumbnail and its file name of every detection that was uploaded more than "
         "RETENTION_DAYS days ago. The rows stay, with verdict, figures, SHA-256, objection and reviews. With 0 days "
-        "nothing is removed."
+        "none of that is removed. Also removes files without a row, left half done by a process that was killed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="say what would go and remove nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not options["dry_run"] and (left := pending.settle_abandoned()):
+            self.stdout.write(f"Removed {left} file{'' if left == 1 else 's'} that no detection knows.")
+        self._purge(options)
+
+    def _purge(self, options: dict[str, Any]) -> None:
         days = settings.RETENTION_DAYS
         if days == 0:
             self.stdout.write("RETENTION_DAYS is 0: pictures are kept until somebody deletes them. Removed 0.")

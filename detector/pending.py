@@ -1,0 +1,156 @@
+"""Notes of what is half done: files that are about to be written before their row, or removed after it.
+
+A process that is killed in between could otherwise leave a file that no row knows. The note stands in the storage
+beside the pictures, so it needs no database. It is written first and removed last; one that stays behind is settled by
+whoever finds it: the files go, unless a row has them.
+"""
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.utils import timezone
+
+from detector.models import Detection
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "pending"
+# Nothing that lives takes this long between its files and its row.
+LONGEST_WORK = timedelta(minutes=15)
+SETTLE_EVERY_S = 300
+# Told apart from other machines with the same storage, whose processes may have the same numbers. Processes that are
+# forked from one that has loaded this share it.
+INSTANCE = secrets.token_hex(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a note says: the files in question, and who was at it; nobody once it was given up."""
+
+    files: tuple[str, ...] = ()
+    instance: str = ""
+    pid: int = 0
+
+    def is_abandoned(self, written_at: datetime) -> bool:
+        if not self.pid or timezone.now() - written_at > LONGEST_WORK:
+            return True
+        return self.instance == INSTANCE and not _is_alive(self.pid)
+
+
+def note(pk: UUID, files: Iterable[str]) -> None:
+    """Notes that this process is about to write or remove the files."""
+    _write(pk, Note(tuple(files), INSTANCE, os.getpid()))
+
+
+def give_up(pk: UUID, files: Iterable[str]) -> None:
+    """Notes that nobody is at it any more, so whoever comes may settle it."""
+    forget(pk)
+    _write(pk, Note(tuple(files)))
+
+
+def forget(pk: UUID) -> None:
+    default_storage.delete(_path(pk))
+
+
+def settle_abandoned() -> int:
+    """Settles what was left half done, and returns how many files that removed.
+
+    Raises:
+        DatabaseError: It cannot be said what is known; nothing was removed.
+    """
+    removed = 0
+    for name in _names():
+        path = f"{FOLDER}/{name}"
+        try:
+            found, written_at = _read(path), default_storage.get_modified_time(path)
+        except FileNotFoundError:
+            continue  # done in the meantime
+        if not found.is_abandoned(written_at):
+            continue
+        # A note is complete before the first file is written, so one that cannot be read stands for no file at all.
+        doomed = [file for file in found.files if not _is_known(name, file) and default_storage.exists(file)]
+        try:
+            for file in doomed:
+                default_storage.delete(file)
+                logger.warning("Removed %s, which a process that ended had left behind", file)
+                removed += 1
+            default_storage.delete(path)
+        except OSError:
+            logger.exception("Could not settle %s", path)
+    return removed
+
+
+def settle_from_time_to_time() -> None:
+    """Settles what was left half done, now and again, in a thread of this process that ends with it."""
+    threading.Thread(target=_settle_for_ever, name="pending", daemon=True).start()
+
+
+def _settle_for_ever() -> None:
+    while True:
+        try:
+            settle_abandoned()
+        except Exception:
+            # The edge of a thread: whatever is out of order now, the next round tries again.
+            logger.exception("What was left half done could not be settled")
+        finally:
+            connection.close()
+        time.sleep(SETTLE_EVERY_S)
+
+
+def _is_known(name: str, file: str) -> bool:
+    row = Detection.objects.filter(pk=name).values("image", "thumbnail").first()
+    return row is not None and file in row.values()
+
+
+def _names() -> list[str]:
+    try:
+        return [name for name in default_storage.listdir(FOLDER)[1] if _is_uuid(name)]
+    except FileNotFoundError:
+        return []
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
+
+
+def _path(pk: UUID) -> str:
+    return f"{FOLDER}/{pk}"
+
+
+def _write(pk: UUID, content: Note) -> None:
+    text = json.dumps({"files": content.files, "instance": content.instance, "pid": content.pid})
+    default_storage.save(_path(pk), ContentFile(text.encode()))
+
+
+def _read(path: str) -> Note:
+    with default_storage.open(path) as file:
+        text = file.read()
+    try:
+        values = json.loads(text)
+        return Note(tuple(values["files"]), values["instance"], values["pid"])
+    except (ValueError, KeyError, TypeError):
+        return Note()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,176 @@
+"""What is left half done when a process is killed, and who cleans up after it."""
+
+import os
+import subprocess
+import sys
+import uuid
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from detector import pending, services
+from detector.models import Detection
+from detector.tests.factories import FakePredictor, make_detection, make_jpeg
+from detector.tests.test_services import create, stored
+
+pytestmark = pytest.mark.django_db
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that the program wrote for its end is run."""
+
+
+def dead_pid() -> int:
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    return int(done.stdout)
+
+
+def leave_behind(monkeypatch: pytest.MonkeyPatch, *, pid: int) -> uuid.UUID:
+    """Two files and their note, of an upload whose process was killed before the row."""
+    pk = uuid.uuid4()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: pid)
+        pending.note(pk, [f"detections/{pk}.jpg", f"thumbnails/{pk}.jpg"])
+    for folder in ("detections", "thumbnails"):
+        default_storage.save(f"{folder}/{pk}.jpg", ContentFile(make_jpeg()))
+    return pk
+
+
+def test_a_note_is_there_before_the_files_and_gone_after_the_row(
+    predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Detection.save
+    seen = []
+
+    def watch(detection: Detection, **options: Any) -> None:
+        seen.append(pending._read(f"pending/{detection.pk}"))
+        save(detection, **options)
+
+    monkeypatch.setattr(Detection, "save", watch)
+    detection = create()
+    assert seen == [
+        pending.Note((str(detection.image.name), str(detection.thumbnail.name)), pending.INSTANCE, os.getpid())
+    ]
+    assert {path.parts[-4] for path in stored(media_root)} == {"detections", "thumbnails"}
+
+
+def test_what_a_dead_process_left_goes(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(monkeypatch, pid=dead_pid())
+    kept = make_detection()
+    assert pending.settle_abandoned() == 2
+    assert {path.stem for path in stored(media_root)} == {str(kept.pk)}
+    assert pending.settle_abandoned() == 0
+
+
+def test_what_a_living_process_is_at_stays_for_a_while(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(monkeypatch, pid=os.getpid())
+    assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 3
+    later = timezone.now() + pending.LONGEST_WORK + timedelta(seconds=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    assert pending.settle_abandoned() == 2
+    assert stored(media_root) == []
+
+
+def test_another_machine_s_process_counts_as_living(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(monkeypatch, pid=dead_pid())
+    monkeypatch.setattr(pending, "INSTANCE", "another")
+    assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 3
+
+
+def test_files_that_a_row_knows_stay(media_root: Path) -> None:
+    detection = make_detection()
+    pending.give_up(detection.pk, [str(detection.image.name), str(detection.thumbnail.name)])
+    assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 2
+
+
+@pytest.mark.parametrize("text", [b"", b'{"files": ["detections/', b"[]"])
+def test_a_note_that_was_not_written_to_its_end_goes_and_nothing_else(media_root: Path, text: bytes) -> None:
+    make_detection()
+    default_storage.save(f"pending/{uuid.uuid4()}", ContentFile(text))
+    assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 2
+
+
+def test_what_is_not_a_note_is_left_alone(media_root: Path) -> None:
+    default_storage.save("pending/README", ContentFile(b"mine"))
+    assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 1
+
+
+def test_files_stay_while_the_database_cannot_say_and_go_when_it_says_no(
+    predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise DatabaseError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detection, "save", fail)
+        patch.setattr(QuerySet, "exists", fail)
+        with pytest.raises(DatabaseError):
+            create()
+    assert len(stored(media_root)) == 3
+    assert pending.settle_abandoned() == 2
+    assert stored(media_root) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_commit_that_was_never_confirmed_keeps_its_files(
+    predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exit_block = transaction.Atomic.__exit__
+
+    def break_after_commit(block: Any, *error: Any) -> None:
+        exit_block(block, *error)
+        if not connection.in_atomic_block:
+            raise DatabaseError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transaction.Atomic, "__exit__", break_after_commit)
+        with pytest.raises(DatabaseError):
+            create()
+    detection = Detection.objects.get()
+    assert [path.stem for path in stored(media_root)] == [str(detection.pk)] * 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_files_whose_removal_was_interrupted_go_later(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detection = make_detection()
+
+    def killed(**options: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "files_remove", killed)
+        with pytest.raises(Killed):
+            services.detection_delete(detection=detection)
+    assert not Detection.objects.exists()
+    assert len(stored(media_root)) == 3
+    monkeypatch.setattr(pending, "_is_alive", lambda pid: False)
+    assert pending.settle_abandoned() == 2
+    assert stored(media_root) == []
+
+
+@pytest.mark.parametrize("days", [0, 30])
+def test_purging_settles_what_was_left(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, days: int
+) -> None:
+    settings.RETENTION_DAYS = days
+    leave_behind(monkeypatch, pid=dead_pid())
+    output = StringIO()
+    call_command("purge_uploads", dry_run=True, stdout=output)
+    assert len(stored(media_root)) == 3
+    call_command("purge_uploads", stdout=output)
+    assert "Removed 2 files that no detection knows." in output.getvalue()
+    assert stored(media_root) == []
