@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The checks read no .env and touch no database: their result must not depend on one installation's settings.
 CHECK_ENV := DEBUG=false SECRET_KEY=only-for-checks DATABASE_URL=sqlite://:memory:
 
-.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review clean web s3 full lock audit fuzz
+.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review soak clean web s3 full lock audit fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -55,6 +55,10 @@ evaluate: $(VENV)/.full  ## print and store the model's figures (EVALUATE_ARGS a
 
 bench: $(VENV)/.full  ## cost of a prediction and of a detection, against the original's way
 	$(BIN)/python -m benchmarks.predictor $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.web $(BENCH_ARGS)
+
+soak: $(VENV)/.full  ## half an hour of load, after which no memory may be missing (BENCH_ARGS="--minutes 5")
+	$(BIN)/python -m benchmarks.soak $(BENCH_ARGS)
 
 bench-review: $(VENV)/.full  ## cost of the admin's pages at up to a million detections (BENCH_ARGS="--database sqlite")
 	$(BIN)/python -m benchmarks.review_scale $(BENCH_ARGS)

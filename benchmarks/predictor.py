@@ -6,8 +6,6 @@ megapixels. The pictures are generated from the public-domain portrait that come
 """
 
 import argparse
-import importlib.metadata
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
-from PIL import Image
 
+from benchmarks.pictures import portrait
 from benchmarks.timing import interleaved, print_table
 from detector.faces import BoundingBox, FaceDetector
 from detector.images import DecodedImage, decode_image
@@ -28,19 +26,6 @@ MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
 KERAS_PREDICT = "Keras predict (the original)"
 LITERT = "bare LiteRT loop, same network, 1 thread"
 PARTS = "decode + faces + network, one by one"
-
-
-def portrait(megapixels: int, file_format: str) -> bytes:
-    """Returns the portrait enlarged to so many megapixels, 4:3, with the noise of a camera."""
-    path = importlib.metadata.distribution("scikit-image").locate_file("skimage/data/astronaut.png")
-    height = round((megapixels * 1_000_000 * 3 / 4) ** 0.5)
-    with Image.open(str(path)) as image:
-        large = np.asarray(image.convert("RGB").crop((0, 0, 512, 384)).resize((height * 4 // 3, height)))
-    # Less of it in a PNG, which can't compress noise and would be larger than an upload may be.
-    noise = np.random.default_rng(0).normal(0, 4 if file_format == "JPEG" else 0.8, large.shape)
-    buffer = io.BytesIO()
-    Image.fromarray(np.clip(large + noise, 0, 255).astype(np.uint8)).save(buffer, file_format)
-    return buffer.getvalue()
 
 
 def bench_network(rounds: int) -> None:
