@@ -85,7 +85,8 @@ from detector.reviews import Look
 detections = [
     Detection.objects.create(
         session_key="k" * 40, image="x", format="JPEG", width=1, height=1, byte_count=1, status="done",
-        verdict="fake", fake_probability=number / 20, threshold=1.0, uncertain_above=0.3,
+        # Thirty-seconds are added up without rounding, in whatever order the database does it.
+        verdict="fake", fake_probability=(number + 12) / 32, threshold=1.0, uncertain_above=0.3,
         created_at=timezone.now() - timedelta(days=number),
     )
     for number in range(20)
