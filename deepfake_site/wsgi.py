@@ -6,10 +6,13 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
 
-application = get_wsgi_application()
+django_application = get_wsgi_application()
 
 from detector import services  # noqa: E402  (needs the apps that the line above loads)
 from detector.checks import require_sound_setup  # noqa: E402
+from detector.whole_bodies import WholeBodies  # noqa: E402
+
+application = WholeBodies(django_application)
 
 require_sound_setup()
 services.predictor_reserve()

@@ -29,6 +29,7 @@ from detector.responses import picture_too_large, refuse, wants_json
 from detector.room import get_room
 from detector.templatetags.display import duration
 from detector.visitors import ensure_visitor_key, keep_session
+from detector.whole_bodies import CUT_SHORT
 
 FAILED_SENTENCE = "The picture was received, but analysing it failed. There is no verdict."
 UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
@@ -352,6 +353,8 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None) 
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if request.META.get(CUT_SHORT):
+        return bad_request(request)  # its token was in the part that is missing, or was dropped with the others
     sentence = "The page has been open for too long or cookies are blocked. Reload it and try again."
     return refuse(request, "403_csrf.html", HTTPStatus.FORBIDDEN, sentence)
 
