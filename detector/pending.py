@@ -29,9 +29,13 @@ FOLDER = "pending"
 # Nothing that lives takes this long between its files and its row.
 LONGEST_WORK = timedelta(minutes=15)
 SETTLE_EVERY_S = 300
+# After something was given up, or could not be settled: a database that was away is mostly back in seconds.
+SETTLE_SOON_S = 5
 # Told apart from other machines with the same storage, whose processes may have the same numbers. Processes that are
 # forked from one that has loaded this share it.
 INSTANCE = secrets.token_hex(8)
+
+_has_given_up = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ def give_up(pk: UUID, files: Iterable[str]) -> None:
     """Notes that nobody is at it any more, so whoever comes may settle it."""
     forget(pk)
     _write(pk, Note(tuple(files)))
+    _has_given_up.set()
 
 
 def forget(pk: UUID) -> None:
@@ -98,14 +103,18 @@ def settle_from_time_to_time() -> None:
 
 def _settle_for_ever() -> None:
     while True:
+        pause_s = SETTLE_EVERY_S
         try:
             settle_abandoned()
         except Exception:
             # The edge of a thread: whatever is out of order now, the next round tries again.
             logger.exception("What was left half done could not be settled")
+            pause_s = SETTLE_SOON_S
         finally:
             connection.close()
-        time.sleep(SETTLE_EVERY_S)
+        if _has_given_up.wait(pause_s):
+            time.sleep(SETTLE_SOON_S)
+            _has_given_up.clear()
 
 
 def _is_known(name: str, file: str) -> bool:
