@@ -8,6 +8,7 @@ TRAIN_ARGS ?=
 EVALUATE_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
+FAULTS ?=
 LOCK_ARGS ?=
 AUDIT_ARGS ?=
 
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The checks read no .env and touch no database: their result must not depend on one installation's settings.
 CHECK_ENV := DEBUG=false SECRET_KEY=only-for-checks DATABASE_URL=sqlite://:memory:
 
-.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review soak clean web s3 full lock audit fuzz
+.PHONY: help run test lint typecheck migrationcheck pytest admin train evaluate bench bench-review soak faults clean web s3 full lock audit fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -59,6 +60,9 @@ bench: $(VENV)/.full  ## cost of a prediction and of a detection, against the or
 
 soak: $(VENV)/.full  ## half an hour of load, after which no memory may be missing (BENCH_ARGS="--minutes 5")
 	$(BIN)/python -m benchmarks.soak $(BENCH_ARGS)
+
+faults: $(VENV)/.full  ## break a running site in several ways and print what is left (FAULTS="overload disk_full")
+	$(BIN)/python -m benchmarks.faults $(FAULTS)
 
 bench-review: $(VENV)/.full  ## cost of the admin's pages at up to a million detections (BENCH_ARGS="--database sqlite")
 	$(BIN)/python -m benchmarks.review_scale $(BENCH_ARGS)
