@@ -24,7 +24,7 @@ from PIL import Image
 from pytest_django import Settings
 from werkzeug.serving import make_server
 
-from detector import services
+from detector import pending, services
 from detector.images import decode_image
 from detector.models import Detection
 from detector.readiness import Readiness
@@ -139,7 +139,7 @@ def test_an_upload_lies_in_the_bucket_and_nowhere_else(visitor: Client, s3: S3, 
 def test_objects_are_private_and_have_no_address(visitor: Client, s3: S3) -> None:
     detection = upload(visitor)
     written = [headers for method, _, headers in s3.requests if method == "PUT"]
-    assert len(written) == 2
+    assert len(written) == 3, "a note, the picture, its thumbnail"
     assert not any("HTTP_X_AMZ_ACL" in headers for headers in written)
     for key in list(s3.keys()):
         grants = s3.client.get_object_acl(Bucket=BUCKET, Key=key)["Grants"]
@@ -221,7 +221,7 @@ def test_when_the_database_breaks_after_storing_nothing_is_left(
     s3: S3, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
-        assert len(s3.keys()) == 2
+        assert len(s3.keys()) == 3, "a note, the picture, its thumbnail"
         raise DatabaseError("gone")
 
     monkeypatch.setattr(Detection, "save", fail)
@@ -231,14 +231,19 @@ def test_when_the_database_breaks_after_storing_nothing_is_left(
 
 
 def test_when_even_removing_breaks_there_is_no_row_and_the_log_names_the_object(
-    s3: S3, predictor: FakePredictor, logged: list[str]
+    s3: S3, predictor: FakePredictor, logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.breaks = lambda method, path: is_thumbnail(method, path) or method == "DELETE"
     with pytest.raises(OSError, match="The storage of pictures failed"):
         create()
     assert not Detection.objects.exists()
-    (left,) = s3.keys()
+    left, note = s3.keys()
     assert f"Could not remove {left}" in logged
+    assert note == f"pending/{Path(left).stem}"
+    s3.breaks = lambda method, path: False
+    monkeypatch.setattr(pending, "LONGEST_WORK", timedelta(0))
+    assert pending.settle_abandoned() == 1
+    assert s3.keys() == []
 
 
 def test_a_deletion_that_the_storage_refuses_is_logged(
@@ -249,7 +254,8 @@ def test_a_deletion_that_the_storage_refuses_is_logged(
     with django_capture_on_commit_callbacks(execute=True):
         services.detection_delete(detection=detection)
     assert not Detection.objects.exists()
-    assert sorted(message.removeprefix("Could not remove ") for message in logged) == s3.keys()
+    refused = [message for message in logged if message.startswith("Could not remove ")]
+    assert sorted(message.removeprefix("Could not remove ") for message in refused) == s3.keys()
 
 
 def test_a_server_whose_storage_fails_is_not_ready(
