@@ -10,6 +10,7 @@ import math
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import keras
 import numpy as np
@@ -34,7 +35,8 @@ def make_app(folder: Path) -> Flask:
     @app.post("/")
     def predict() -> str:
         upload = request.files["picture"]
-        path = folder / os.path.basename(str(upload.filename))
+        # A name of its own, which such demos do not give: clients at once would read each other's half-written files.
+        path = folder / f"{uuid4()}-{os.path.basename(str(upload.filename))}"
         upload.save(path)
         image = keras.utils.load_img(path, target_size=(INPUT_SIZE, INPUT_SIZE))
         batch = np.expand_dims(keras.utils.img_to_array(image), axis=0)
