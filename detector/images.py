@@ -289,6 +289,8 @@ def _check_scans(image: JpegImagePlugin.JpegImageFile, data: bytes, first_scan: 
     """Raises InvalidImage for a JPEG whose scans would take too much time or memory, or do not make up a picture."""
     pixel_count = image.width * image.height
     samples = [across * down for _, across, down, _ in image.layer]
+    if 0 in samples or len(data) <= first_scan + 4:  # a component without pixels, or nothing behind the scan's marker
+        raise InvalidImage(_INCOMPLETE, code="truncated")
     coefficient_bytes = 2 * pixel_count * sum(samples) / max(samples, default=1)
     is_progressive = "progressive" in image.info
     if not is_progressive and data[first_scan + 4] == len(image.layer):

@@ -271,6 +271,21 @@ def test_a_photo_with_a_film_behind_it_has_no_more_scans_for_that() -> None:
     assert decode_image(make_picture(progressive=True) + film).format == "JPEG"
 
 
+@pytest.mark.parametrize("progressive", [False, True], ids=["sequential", "progressive"])
+@pytest.mark.parametrize("damage", ["no samples", "scan of nothing", "scan of less than nothing"])
+def test_a_jpeg_whose_headers_make_no_sense_is_refused(progressive: bool, damage: str) -> None:
+    data = make_picture(progressive=progressive)
+    if damage == "no samples":
+        frame = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+        for component in range(3):
+            data = data[: frame + 11 + 3 * component] + b"\0" + data[frame + 12 + 3 * component :]
+    else:
+        data = data[: data.index(b"\xff\xda") + 2] + (b"\0\2" if damage == "scan of nothing" else b"\0\0")
+
+    with pytest.raises(InvalidImage, match="damaged or incomplete"):
+        decode_image(data)
+
+
 @pytest.mark.parametrize(
     ("image", "options", "sentence"),
     [
