@@ -1,3 +1,4 @@
+import random
 import time
 
 import pytest
@@ -152,6 +153,68 @@ def test_waiting_the_seconds_that_were_named_is_enough_and_one_less_is_not(
     assert not at(now + refused.seconds_left).is_exceeded
 
 
+def accepted_at(monkeypatch: pytest.MonkeyPatch, attempts: list[float], request: HttpRequest) -> list[float]:
+    """When those of the attempts were made that went through. What is refused has had its limit in the last minute."""
+    accepted: list[float] = []
+    for moment in attempts:
+        monkeypatch.setattr(time, "time", lambda now=moment: now)
+        allowance = take_upload(request)
+        if not allowance.is_exceeded:
+            accepted.append(moment)
+            continue
+        recently = [other for other in accepted if moment - other <= 60]
+        assert len(recently) >= 5
+        assert 1 <= allowance.seconds_left <= 60 - (moment - recently[-1]) + 1, "never longer than a minute's uploads"
+    return accepted
+
+
+def most_within(seconds: float, moments: list[float]) -> int:
+    return max(sum(begin <= moment < begin + seconds for moment in moments) for begin in moments)
+
+
+@pytest.mark.parametrize("address", [f"192.0.2.{number}" for number in range(1, 8)])
+def test_round_no_edge_of_a_window_more_than_five_get_through(
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Somebody who tries eight times in each second, for five minutes: wherever their windows end."""
+    begin = 1_800_000_000.0
+    attempts = [begin + number / 8 for number in range(8 * 300)]
+
+    accepted = accepted_at(monkeypatch, attempts, make_request(address))
+
+    assert most_within(27, accepted) == 5
+    assert 25 <= len(accepted) <= 30
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whenever_somebody_comes_nobody_is_refused_too_early(
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    attempts = [1_800_000_000.0]
+    while len(attempts) < 300:
+        attempts.append(attempts[-1] + chance.choice([0.01, 1, 5, 13, 31]) * chance.random())
+
+    accepted = accepted_at(monkeypatch, attempts, make_request())
+
+    assert most_within(27, accepted) <= 5
+    assert len(accepted) < len(attempts)
+
+
+@pytest.mark.parametrize("rate", ["5/s", "1/2s", "5/10s", "5/m", "60/h", "10/d"])
+def test_at_any_rate_the_limit_gets_through_and_no_more(
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch, rate: str
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    limiter.UPLOAD_RATE = rate
+    limit = ratelimits.upload_limit()[0]
+    for number in range(3):
+        request = make_request(f"192.0.2.{number}")
+        answers = [take_upload(request) for _ in range(2 * limit + 1)]
+        assert [answer.uploads_left for answer in answers[:limit]] == list(range(limit - 1, -1, -1))
+        assert all(answer.is_exceeded for answer in answers[limit:])
+
+
 def test_without_a_shared_counter_nothing_is_counted(settings: Settings) -> None:
     settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
     for ask in (take_upload, upload_allowance):
@@ -172,8 +235,8 @@ def test_the_counter_goes_away_by_itself(redis_limiter: PrivateRedis) -> None:
     take_upload(make_request())
     cache = caches["ratelimit"]
     keys = cache.keys("*")  # type: ignore[attr-defined]
-    assert len(keys) == 1
-    assert 0 < cache.ttl(keys[0]) <= 65  # type: ignore[attr-defined]
+    assert len(keys) == 2  # one for each window
+    assert all(0 < cache.ttl(key) <= 65 for key in keys)  # type: ignore[attr-defined]
 
 
 @pytest.mark.redis
