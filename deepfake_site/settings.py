@@ -242,6 +242,7 @@ STAFF_SESSION_AGE_S = 12 * 3600
 
 # What throttles log-ins: detector/throttling.py.
 LOGIN_FAILURE_RATE = env.str("LOGIN_FAILURE_RATE", default="5/15m")
+LOGIN_NAME_RATE = env.str("LOGIN_NAME_RATE", default="30/h")
 LOGIN_RATE = env.str("LOGIN_RATE", default="60/h")
 SIGNUP_RATE = env.str("SIGNUP_RATE", default="10/h")
 AXES_HANDLER = "detector.throttling.LoginLimiter"

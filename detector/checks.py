@@ -86,7 +86,7 @@ def check_thresholds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 @register("detector")
 def check_rates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     errors: list[CheckMessage] = []
-    for name in ("UPLOAD_RATE", "APPEAL_RATE", "LOGIN_FAILURE_RATE", "LOGIN_RATE", "SIGNUP_RATE"):
+    for name in ("UPLOAD_RATE", "APPEAL_RATE", "LOGIN_FAILURE_RATE", "LOGIN_NAME_RATE", "LOGIN_RATE", "SIGNUP_RATE"):
         try:
             parse_rate(getattr(settings, name))
         except ValueError:

@@ -24,6 +24,7 @@ from detector.exceptions import DetectorError
 UPLOAD_GROUP = "detector.upload"
 APPEAL_GROUP = "detector.appeal"
 LOGIN_GROUP = "detector.login"
+NAME_GROUP = "detector.login_name"
 SIGNUP_GROUP = "detector.signup"
 PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Share of a period by which a second window may begin off the middle of the first.
@@ -121,6 +122,15 @@ def take_login(request: HttpRequest) -> Allowance:
     return _usage(request, LOGIN_GROUP, parse_rate(settings.LOGIN_RATE), increment=True)
 
 
+def take_name(request: HttpRequest, name: str) -> Allowance:
+    """Counts one attempt to log in with that name, wherever it is made; it may go on unless the allowance is exceeded.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    return _usage(request, NAME_GROUP, parse_rate(settings.LOGIN_NAME_RATE), increment=True, key=f"name:{name}")
+
+
 def take_signup(request: HttpRequest) -> Allowance:
     """Counts one attempt to sign up; it may go on unless the allowance is exceeded.
 
@@ -130,8 +140,10 @@ def take_signup(request: HttpRequest) -> Allowance:
     return _usage(request, SIGNUP_GROUP, parse_rate(settings.SIGNUP_RATE), increment=True)
 
 
-def _usage(request: HttpRequest, group: str, rate: tuple[int, int], *, increment: bool) -> Allowance:
-    key = client_key(group, request)
+def _usage(
+    request: HttpRequest, group: str, rate: tuple[int, int], *, increment: bool, key: str | None = None
+) -> Allowance:
+    key = key or client_key(request)
     shifted_key = _half_a_period_away(key, rate[1])
     second = _window(request, group, shifted_key, rate, increment=False)
     if not increment or not second.uploads_left:
@@ -176,7 +188,7 @@ def _half_a_period_away(key: str, period_s: int) -> str:
     )
 
 
-def client_key(group: str, request: HttpRequest) -> str:
+def client_key(request: HttpRequest) -> str:
     """Whom an upload or appeal is counted for: the account, else the client's address."""
     if request.user.is_authenticated:
         return f"account:{request.user.pk}"

@@ -1,8 +1,9 @@
 """How often somebody may try to log in: django-axes, counting in Redis, and no address or name as it was sent.
 
-Two counts: wrong passwords for one name from one network, which lock that name for that network alone, so that nobody
-can lock somebody else out from elsewhere; and all attempts of one network, whatever the names, against trying one
-password with many of them.
+Three counts: wrong passwords for one name from one network, which lock that name for that network alone, so that nobody
+can lock somebody else out from elsewhere; all attempts of one network, whatever the names, against trying one password
+with many of them; and the attempts on one name from all networks together, against guessing from many. The last one
+leaves out the networks from which that name has logged in lately: whoever is attacked can log in where they always do.
 
 While Redis does not answer nobody can log in, as nobody can upload: to take Redis down must not be a way to guess
 without limit. Who is logged in stays so.
@@ -30,6 +31,8 @@ from detector.templatetags.display import duration
 
 logger = logging.getLogger(__name__)
 
+# How long a network is remembered from which somebody logged in.
+KNOWN_NETWORK_S = 90 * 24 * 3600
 # Digits of a pseudonym: enough to tell people apart in a log, keyed, so that nobody can try all addresses.
 PSEUDONYM_LENGTH = 20
 
@@ -85,19 +88,32 @@ class LoginLimiter(AxesCacheHandler):  # type: ignore[misc]
             request.login_retry_after = allowance.seconds_left  # type: ignore[attr-defined]
             return False
         with counting():
-            return bool(super().is_allowed(request, credentials))
+            if not super().is_allowed(request, credentials):
+                return False
+            if self.cache.get(_known_key(request, credentials)):
+                return True
+        allowance = ratelimits.take_name(request, name_pseudonym(request, credentials))
+        if allowance.is_exceeded:
+            request.login_retry_after = allowance.seconds_left  # type: ignore[attr-defined]
+        return not allowance.is_exceeded
 
     def user_login_failed(self, *args: Any, **kwargs: Any) -> None:
         with counting():
             super().user_login_failed(*args, **kwargs)
 
-    def user_logged_in(self, *args: Any, **kwargs: Any) -> None:
-        """Forgets the failures. If that cannot be done somebody has fewer attempts left, which is no reason to fail."""
+    def user_logged_in(self, sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
+        """Forgets the failures and knows the network. If that cannot be done it costs attempts, no reason to fail."""
         try:
             with counting():
-                super().user_logged_in(*args, **kwargs)
+                super().user_logged_in(sender, request, user, **kwargs)
+                self.cache.set(_known_key(request, {"username": user.get_username()}), 1, KNOWN_NETWORK_S)
         except LimiterUnavailable:
             logger.info("The failed log-ins of an account could not be forgotten.")
+
+
+def _known_key(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """Where it is noted that somebody with that name has logged in from that network."""
+    return f"known-{pseudonym(f'{name_pseudonym(request, credentials)} {network_pseudonym(request)}')}"
 
 
 def locked_out(request: HttpRequest, response: HttpResponse | None = None, credentials: Any = None) -> HttpResponse:

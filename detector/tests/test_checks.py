@@ -45,6 +45,7 @@ def found() -> list[str]:
         ("UPLOAD_RATE", "", "detector.E004"),
         ("APPEAL_RATE", "often", "detector.E004"),
         ("LOGIN_FAILURE_RATE", "5", "detector.E004"),
+        ("LOGIN_NAME_RATE", "30", "detector.E004"),
         ("LOGIN_RATE", "0/h", "detector.E004"),
         ("SIGNUP_RATE", "many", "detector.E004"),
         ("MAX_UPLOAD_BYTES", 0, "detector.E005"),

@@ -94,9 +94,9 @@ def test_what_is_no_address_is_never_taken_for_one(settings: Settings, trusted: 
 
 def test_an_account_is_counted_wherever_it_comes_from() -> None:
     ada = User(pk=7, username="ada")
-    assert client_key("", make_request("192.0.2.1", user=ada)) == "account:7"
-    assert client_key("", make_request("198.51.100.7", user=ada)) == "account:7"
-    assert client_key("", make_request("192.0.2.1")) == "address:192.0.2.1"
+    assert client_key(make_request("192.0.2.1", user=ada)) == "account:7"
+    assert client_key(make_request("198.51.100.7", user=ada)) == "account:7"
+    assert client_key(make_request("192.0.2.1")) == "address:192.0.2.1"
 
 
 @pytest.mark.parametrize(

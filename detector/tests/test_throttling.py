@@ -119,6 +119,47 @@ class TestGuessing:
         assert 1 <= int(refused["Retry-After"]) <= 3600
         assert succeeded(attempt(PASSWORD, address=ELSEWHERE))
 
+    def test_guessing_one_name_from_many_networks_is_limited_too(self, settings: Settings) -> None:
+        settings.LOGIN_NAME_RATE = "8/h"
+        statuses = [attempt(address=f"203.0.113.{number}").status_code for number in range(9)]
+        assert statuses == [HTTPStatus.OK] * 8 + [HTTPStatus.TOO_MANY_REQUESTS]
+        refused = attempt(PASSWORD, address=ELSEWHERE)
+        assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        assert 1 <= int(refused["Retry-After"]) <= 3600
+        make_user("grace")
+        assert succeeded(attempt(PASSWORD, name="grace", address=ELSEWHERE))
+
+    def test_who_is_attacked_from_everywhere_can_log_in_where_they_always_do(self, settings: Settings) -> None:
+        settings.LOGIN_NAME_RATE = "3/h"
+        assert succeeded(attempt(PASSWORD, address=HERE))
+        for number in range(6):
+            attempt(address=f"203.0.113.{number}")
+        assert not succeeded(attempt(PASSWORD, address=ELSEWHERE))
+        assert attempt("mistyped", address=HERE).status_code == HTTPStatus.OK
+        assert succeeded(attempt(PASSWORD, address=HERE))
+
+    def test_a_network_is_known_for_the_name_that_logged_in_there_alone(self, settings: Settings) -> None:
+        settings.LOGIN_NAME_RATE = "3/h"
+        make_user("mallory")
+        assert succeeded(attempt(PASSWORD, name="mallory", address=ELSEWHERE))
+        for number in range(3):
+            attempt(address=f"203.0.113.{number}")
+        assert attempt(PASSWORD, address=ELSEWHERE).status_code == HTTPStatus.TOO_MANY_REQUESTS
+
+    def test_who_signed_up_somewhere_is_known_there(self, settings: Settings) -> None:
+        settings.LOGIN_NAME_RATE = "3/h"
+        form = {"username": "new", "password1": PASSWORD, "password2": PASSWORD}
+        assert Client(REMOTE_ADDR=HERE).post(SIGNUP, form).status_code == HTTPStatus.FOUND
+        for number in range(4):
+            attempt(name="new", address=f"203.0.113.{number}")
+        assert succeeded(attempt(PASSWORD, name="new", address=HERE))
+
+    def test_what_is_refused_for_its_network_does_not_use_up_the_name(self, settings: Settings) -> None:
+        settings.LOGIN_NAME_RATE = "8/h"
+        for _ in range(20):
+            attempt(address=HERE)
+        assert succeeded(attempt(PASSWORD, address=ELSEWHERE))
+
     def test_how_often_and_how_long_are_settings(self, settings: Settings) -> None:
         settings.LOGIN_FAILURE_RATE = "2/30s"
         assert [attempt().status_code for _ in range(2)] == [HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS]
