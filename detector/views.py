@@ -1,15 +1,18 @@
 from http import HTTPStatus
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
+from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import RequestDataTooBig
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.templatetags.static import static
+from django.urls import reverse_lazy
 from django.utils.crypto import constant_time_compare
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import cache_control, never_cache
@@ -19,7 +22,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from detector import known, media, metrics, model_cards, ratelimits, services, throttling, workplace
 from detector.exceptions import AppealRefused
-from detector.forms import AppealForm, SignupForm, UploadForm
+from detector.forms import AppealForm, PasswordForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
 from detector.presentation import faces_for_display
@@ -330,6 +333,19 @@ def signup(request: HttpRequest) -> HttpResponse:
         login(request, form.save(), backend=PASSWORD_BACKEND)
         return redirect(_safe_target(request, target))
     return render(request, "registration/signup.html", {"form": form, "next": target})
+
+
+class PasswordChange(PasswordChangeView):
+    form_class = PasswordForm
+    template_name = "registration/password.html"
+    success_url = reverse_lazy("detector:upload")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        messages.success(self.request, "Your password was changed. Other browsers were logged out.")
+        return super().form_valid(form)
 
 
 def _safe_target(request: HttpRequest, target: str) -> str:

@@ -19,7 +19,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
-from pytest_django.asserts import assertContains, assertTemplateUsed
+from pytest_django.asserts import assertContains, assertRedirects, assertTemplateUsed
 
 from deepfake_site.settings import redis_cache
 from detector.private_redis import PrivateRedis
@@ -28,6 +28,7 @@ from detector.tests.factories import make_user
 pytestmark = pytest.mark.django_db
 
 ROOT = Path(__file__).parents[2]
+PASSWORD_CHANGE = reverse("password_change")
 LOGIN, ADMIN_LOGIN, SIGNUP = reverse("login"), reverse("admin:login"), reverse("signup")
 PASSWORD = "correct horse battery"
 HERE, ELSEWHERE = "192.0.2.10", "198.51.100.20"
@@ -164,6 +165,63 @@ class TestGuessing:
         settings.LOGIN_FAILURE_RATE = "2/30s"
         assert [attempt().status_code for _ in range(2)] == [HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS]
         assert attempt(PASSWORD)["Retry-After"] == "30"
+
+
+NEW_PASSWORD = "another horse battery"
+
+
+def change_password(client: Client, old: str, **extra: Any) -> Any:
+    form = {"old_password": old, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+    return client.post(PASSWORD_CHANGE, form, REMOTE_ADDR=HERE, **extra)
+
+
+@pytest.mark.usefixtures("limiter")
+class TestChangingThePassword:
+    """Whoever finds a browser in which somebody is logged in must not be able to try out passwords in it."""
+
+    @pytest.fixture
+    def inside(self, ada: User) -> Client:
+        client = Client(REMOTE_ADDR=HERE)
+        client.force_login(ada)
+        return client
+
+    def test_five_wrong_ones_are_too_many_even_for_the_right_one(self, inside: Client, ada: User) -> None:
+        statuses = [change_password(inside, "wrong").status_code for _ in range(5)]
+        assert statuses == [HTTPStatus.OK] * 4 + [HTTPStatus.TOO_MANY_REQUESTS]
+        refused = change_password(inside, PASSWORD)
+        assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        assert int(refused["Retry-After"]) > 0
+        ada.refresh_from_db()
+        assert ada.check_password(PASSWORD)
+
+    def test_they_count_together_with_log_ins(self, inside: Client) -> None:
+        for _ in range(4):
+            attempt()
+        assert change_password(inside, "wrong").status_code == HTTPStatus.TOO_MANY_REQUESTS
+        assert not succeeded(attempt(PASSWORD))
+
+    def test_the_right_one_changes_it_and_logs_other_browsers_out(self, inside: Client, ada: User) -> None:
+        elsewhere = Client()
+        elsewhere.force_login(ada)
+        assertContains(change_password(inside, PASSWORD, follow=True), "Your password was changed")
+        assert "_auth_user_id" in inside.session
+        assert elsewhere.get(PASSWORD_CHANGE).status_code == HTTPStatus.FOUND
+        assert not succeeded(attempt(PASSWORD))
+        assert succeeded(attempt(NEW_PASSWORD))
+
+    def test_the_admin_has_no_form_of_its_own(self, inside: Client) -> None:
+        assertRedirects(inside.get(reverse("admin:password_change")), PASSWORD_CHANGE)
+        before = User.objects.get(username="ada").password
+        form = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+        assertRedirects(inside.post(reverse("admin:password_change"), form), PASSWORD_CHANGE)
+        assert User.objects.get(username="ada").password == before
+
+    @pytest.mark.redis
+    def test_without_redis_no_guess_is_taken(self, redis_counter: PrivateRedis, inside: Client, ada: User) -> None:
+        redis_counter.kill()
+        assert change_password(inside, PASSWORD).status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        ada.refresh_from_db()
+        assert ada.check_password(PASSWORD)
 
 
 @pytest.mark.usefixtures("limiter")

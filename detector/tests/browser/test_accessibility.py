@@ -166,11 +166,11 @@ def test_the_forms_errors_are_accessible(browser: Browser, scheme: str) -> None:
 
 ADMIN_PAGES = ["/admin/", "/admin/detector/detection/", "/admin/detector/detection/{pk}/change/"]
 ADMIN_PAGES += ["/admin/detector/detection/{pk}/review/", "/admin/detector/review/", "/admin/detector/queueddetection/"]
-ADMIN_PAGES += ["/admin/detector/review/quality/"]
+ADMIN_PAGES += ["/admin/detector/review/quality/", "/accounts/password/"]
 
 
 @pytest.mark.parametrize("page", ADMIN_PAGES)
-def test_axe_finds_nothing_in_the_admin(browser: Browser, page: str) -> None:
+def test_axe_finds_nothing_in_the_admin_and_where_it_leads(browser: Browser, page: str) -> None:
     make_detection(failed=True)
     make_detection(0.5)
     make_review(make_detection(0.5), "cant_tell")  # the same file as the next
