@@ -5,6 +5,7 @@ beside the pictures, so it needs no database. It is written first and removed la
 whoever finds it: the files go, unless a row has them.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -36,6 +37,8 @@ SETTLE_SOON_S = 5
 INSTANCE = secrets.token_hex(8)
 
 _has_given_up = threading.Event()
+# What was given up while the storage took no note of it; so this process has to remember.
+_unwritten: dict[UUID, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +55,19 @@ class Note:
         return self.instance == INSTANCE and not _is_alive(self.pid)
 
 
-def note(pk: UUID, files: Iterable[str]) -> None:
-    """Notes that this process is about to write or remove the files."""
-    _write(pk, Note(tuple(files), INSTANCE, os.getpid()))
+def note(pk: UUID, files: Iterable[str], *, is_first: bool) -> None:
+    """Notes that this process is about to write or remove the files; `is_first` unless there may be a note on them."""
+    _write(pk, Note(tuple(files), INSTANCE, os.getpid()), is_first=is_first)
 
 
 def give_up(pk: UUID, files: Iterable[str]) -> None:
     """Notes that nobody is at it any more, so whoever comes may settle it."""
-    forget(pk)
-    _write(pk, Note(tuple(files)))
+    files = tuple(files)
+    try:
+        _write(pk, Note(files), is_first=False)
+    except OSError:
+        logger.exception("Could not write a note on %s", pk)
+        _unwritten[pk] = files
     _has_given_up.set()
 
 
@@ -74,6 +81,10 @@ def settle_abandoned() -> int:
     Raises:
         DatabaseError: It cannot be said what is known; nothing was removed.
     """
+    for pk, files in list(_unwritten.items()):
+        with contextlib.suppress(OSError):
+            _write(pk, Note(files), is_first=False)
+            _unwritten.pop(pk, None)
     removed = 0
     for name in _names():
         path = f"{FOLDER}/{name}"
@@ -81,6 +92,9 @@ def settle_abandoned() -> int:
             found, written_at = _read(path), default_storage.get_modified_time(path)
         except FileNotFoundError:
             continue  # done in the meantime
+        except OSError:
+            logger.exception("Could not read %s", path)
+            continue
         if not found.is_abandoned(written_at):
             continue
         # A note is complete before the first file is written, so one that cannot be read stands for no file at all.
@@ -140,7 +154,10 @@ def _path(pk: UUID) -> str:
     return f"{FOLDER}/{pk}"
 
 
-def _write(pk: UUID, content: Note) -> None:
+def _write(pk: UUID, content: Note, *, is_first: bool) -> None:
+    if not is_first:
+        with contextlib.suppress(OSError):  # a bucket that removes nothing may still take another in its place
+            forget(pk)
     text = json.dumps({"files": content.files, "instance": content.instance, "pid": content.pid})
     default_storage.save(_path(pk), ContentFile(text.encode()))
 

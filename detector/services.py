@@ -279,8 +279,7 @@ def files_doom(*, detection: Detection) -> list[str]:
     files = [str(file.name) for file in (detection.image, detection.thumbnail) if file]
     if files:
         try:
-            pending.forget(detection.pk)
-            pending.note(detection.pk, files)
+            pending.note(detection.pk, files, is_first=False)
         except OSError:
             # A full disk must not keep anybody from deleting.
             logger.exception("Could not write a note on %s", detection.pk)
@@ -330,7 +329,7 @@ def _store(detection: Detection, data: bytes, thumbnail: bytes) -> None:
     """Writes files and row together or not at all: the files first, and away with them if anything after fails."""
     files = [picture_path(detection, ""), thumbnail_path(detection, "")]
     try:
-        pending.note(detection.pk, files)
+        pending.note(detection.pk, files, is_first=True)
         detection.image.save("", ContentFile(data), save=False)
         detection.thumbnail.save("", ContentFile(thumbnail), save=False)
         detection.review_need = detection.need_now()
@@ -350,7 +349,7 @@ def _discard(detection: Detection, files: list[str]) -> None:
     except DatabaseError:
         # A connection that broke at the commit says neither yes nor no.
         logger.exception("Whether %s was stored has to be asked again", detection.pk)
-        _give_up(detection.pk, files)
+        pending.give_up(detection.pk, files)
         return
     _remove(detection.pk, [] if is_stored else files)
 
@@ -367,7 +366,7 @@ def _remove(pk: UUID, files: list[str]) -> None:
     if is_clean:
         _forget_note(pk)
     else:
-        _give_up(pk, files)
+        pending.give_up(pk, files)
 
 
 def _forget_note(pk: UUID) -> None:
@@ -375,10 +374,3 @@ def _forget_note(pk: UUID) -> None:
         pending.forget(pk)
     except OSError:
         logger.exception("Could not remove the note on %s", pk)
-
-
-def _give_up(pk: UUID, files: list[str]) -> None:
-    try:
-        pending.give_up(pk, files)
-    except OSError:
-        logger.exception("Could not write a note on %s", pk)

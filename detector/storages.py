@@ -4,6 +4,8 @@ import errno
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from http import HTTPStatus
 from typing import Any, NoReturn
 
 from botocore.config import Config
@@ -49,6 +51,16 @@ class PictureStorage(S3Storage):  # type: ignore[misc]
         with _as_disk_errors():
             return bool(super().exists(name))
 
+    def listdir(self, name: str) -> tuple[list[str], list[str]]:
+        with _as_disk_errors():
+            folders, files = super().listdir(name)
+            return folders, files
+
+    def get_modified_time(self, name: str) -> datetime:
+        with _as_disk_errors():
+            modified: datetime = super().get_modified_time(name)
+            return modified
+
     def url(self, name: str, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError("Pictures have no address of their own; a view sends them to whoever may see them.")
 
@@ -58,4 +70,7 @@ def _as_disk_errors() -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
+        answer = error.response["ResponseMetadata"] if isinstance(error, ClientError) else {}
+        if answer.get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
+            raise FileNotFoundError(errno.ENOENT, "There is no such object.") from error
         raise OSError(errno.EIO, f"The storage of pictures failed: {error}") from error

@@ -39,7 +39,7 @@ def leave_behind(monkeypatch: pytest.MonkeyPatch, *, pid: int) -> uuid.UUID:
     pk = uuid.uuid4()
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: pid)
-        pending.note(pk, [f"detections/{pk}.jpg", f"thumbnails/{pk}.jpg"])
+        pending.note(pk, [f"detections/{pk}.jpg", f"thumbnails/{pk}.jpg"], is_first=True)
     for folder in ("detections", "thumbnails"):
         default_storage.save(f"{folder}/{pk}.jpg", ContentFile(make_jpeg()))
     return pk

@@ -246,16 +246,51 @@ def test_when_even_removing_breaks_there_is_no_row_and_the_log_names_the_object(
     assert s3.keys() == []
 
 
-def test_a_deletion_that_the_storage_refuses_is_logged(
-    s3: S3, predictor: FakePredictor, logged: list[str], django_capture_on_commit_callbacks: Any
+@pytest.mark.parametrize("refused", ["removing", "removing and writing", "everything"])
+def test_a_deletion_that_the_storage_refuses_is_logged_and_made_up_for(
+    s3: S3, predictor: FakePredictor, logged: list[str], django_capture_on_commit_callbacks: Any, refused: str
 ) -> None:
-    detection = create()
-    s3.breaks = lambda method, path: method == "DELETE"
+    methods = {"removing": {"DELETE"}, "removing and writing": {"DELETE", "PUT"}}.get(refused)
+    kept, detection = create(), create()
+    pk = detection.pk
+    files = sorted([str(detection.image.name), str(detection.thumbnail.name)])
+    s3.breaks = lambda method, path: methods is None or method in methods
     with django_capture_on_commit_callbacks(execute=True):
         services.detection_delete(detection=detection)
-    assert not Detection.objects.exists()
-    refused = [message for message in logged if message.startswith("Could not remove ")]
-    assert sorted(message.removeprefix("Could not remove ") for message in refused) == s3.keys()
+    assert list(Detection.objects.all()) == [kept]
+    s3.breaks = lambda method, path: False
+    assert {f"Could not remove {file}" for file in files} <= set(logged)
+    notes = [f"pending/{pk}"] if refused == "removing" else []
+    assert set(s3.keys()) == {str(kept.image.name), str(kept.thumbnail.name), *files, *notes}
+
+    s3.breaks = lambda method, path: method == "DELETE"
+    assert pending.settle_abandoned() == 0
+    left = s3.keys()
+    assert f"pending/{pk}" in left, "another process can make up for it, too"
+    s3.breaks = lambda method, path: False
+    assert pending.settle_abandoned() == 2
+    assert s3.keys() == sorted([str(kept.image.name), str(kept.thumbnail.name)])
+
+
+def test_a_note_that_another_process_settles_at_the_same_time_is_passed_over(
+    s3: S3, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        detection = create()
+        pending.give_up(detection.pk, ["detections/a.jpg"])
+    read = pending._read
+
+    def read_and_lose(path: str) -> pending.Note:
+        found = read(path)
+        if not lost:
+            lost.append(path)
+            default_storage.delete(path)
+        return found
+
+    lost: list[str] = []
+    monkeypatch.setattr(pending, "_read", read_and_lose)
+    assert pending.settle_abandoned() == 0
+    assert not any(key.startswith("pending/") for key in list(s3.keys()))
 
 
 def test_a_server_whose_storage_fails_is_not_ready(
