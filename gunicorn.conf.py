@@ -21,10 +21,11 @@ wsgi_app = "deepfake_site.wsgi:application"
 worker_class = "detector.gunicorn_worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 # Of these, DETECTIONS_AT_ONCE look at pictures and DETECTIONS_WAITING wait to. The others answer pages, and further
-# uploads with 503. Connections beyond them wait in the process, then in the kernel: the next two bound that.
+# uploads with 503. Connections beyond them wait in the kernel, in a queue of all processes that `backlog` bounds. The
+# next line bounds those in a process that are kept open between requests.
 threads = 18
 worker_connections = 128
-backlog = 128
+backlog = 256
 timeout = 60
 # A request in work gets this long to finish when the server is told to stop.
 graceful_timeout = 10

@@ -1,11 +1,13 @@
 """Gunicorn's threaded worker, with an end to what a slow client can take from the others.
 
 Gunicorn lets a client that has sent its first byte take for ever over the rest, and each such client holds a thread;
-and after an answer its main loop waits up to two seconds for that client to hang up, and accepts nobody meanwhile. A
-proxy in front (nginx) hides both. `manage.py serve` has none, so here the time is limited, and the waiting is moved
-into the thread.
+and after an answer its main loop waits up to two seconds for that client to hang up, and accepts nobody meanwhile; and
+it accepts clients for whom it has no thread, although another process may have one. A proxy in front (nginx) hides all
+that. `manage.py serve` has none, so here the time is limited, and more so while others wait for a thread; the waiting
+is moved into the thread; and whoever finds no thread here is left to another process.
 """
 
+import select
 import socket
 import struct
 import time
@@ -14,9 +16,10 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-HEADERS_TIMEOUT_S = 10.0
+# Seconds for the headers. The second figure is for when others wait for a thread, here and in BODY_TIMEOUT_S.
+HEADERS_TIMEOUT_S = (10.0, 2.0)
 # A body may take this long, and longer as long as it comes at the rate of a very slow line, in bytes a second.
-BODY_TIMEOUT_S = 20.0
+BODY_TIMEOUT_S = (20.0, 5.0)
 BODY_MIN_RATE = 8 * 1024
 # Without progress in sending the answer, in seconds.
 SEND_TIMEOUT_S = 30
@@ -32,14 +35,14 @@ class _Exchange:
     body_length: int = 0
     request: Any = None
 
-    def is_too_slow(self, conn: TConn, now: float) -> bool:
+    def is_too_slow(self, conn: TConn, now: float, *, others_wait: bool) -> bool:
         if self.body_began_at is None:
-            return now - self.began_at > HEADERS_TIMEOUT_S
+            return now - self.began_at > HEADERS_TIMEOUT_S[others_wait]
         missing = getattr(self.request.body.reader, "length", 0)
         if not missing:
             return False
         received = self.body_length - missing + conn.parser.unreader.buf.tell()
-        return bool(now - self.body_began_at > BODY_TIMEOUT_S + received / BODY_MIN_RATE)
+        return bool(now - self.body_began_at > BODY_TIMEOUT_S[others_wait] + received / BODY_MIN_RATE)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -49,12 +52,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._exchanges: dict[TConn, _Exchange] = {}
 
+    def is_full(self) -> bool:
+        """Whether all threads are taken."""
+        idle = len(self.keepalived_conns) + len(self.pending_conns)
+        return bool(self.nr_conns - idle >= self.cfg.threads)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Called by the main loop when it may accept, or may no longer."""
+        super().set_accept_enabled(enabled and not self.is_full())
+
     def notify(self) -> None:
-        """Called by the main loop about once a second."""
+        """Called by the main loop before it waits for events, so about once a second or more often."""
         super().notify()
+        others_wait = False
+        if self.is_full():
+            super().set_accept_enabled(False)
+            others_wait = bool(select.select(self.sockets, [], [], 0)[0])
         now = time.monotonic()
         for conn, exchange in list(self._exchanges.items()):
-            if exchange.is_too_slow(conn, now):
+            if exchange.is_too_slow(conn, now, others_wait=others_wait):
                 self.log.warning("Cut off a client that sent too slowly.")
                 _shut(conn.sock, socket.SHUT_RD)  # the thread that waits for more reads the end
 

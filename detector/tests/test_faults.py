@@ -79,6 +79,7 @@ def test_slow_clients_are_cut_off_and_others_served(site: BrokenSite) -> None:
     assert_answers(outcome, 302)
     assert not outcome.lost
     assert outcome.figures["cut off"] == faults.SLOW_CLIENTS
+    assert outcome.figures["slowest normal s"] < 8, "they wait for none of the slow ones to be cut off"
     assert_recovered(outcome)
 
 

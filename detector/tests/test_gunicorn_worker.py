@@ -1,0 +1,105 @@
+"""What slow clients can take from the others: real gunicorn processes with few threads, and no Django."""
+
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from detector import gunicorn_worker
+from detector.private_redis import dies_with_parent
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 60
+THREADS = 2
+# The processor may be busy with other things; without what is tested here it takes ten seconds and more.
+SOON_S = gunicorn_worker.HEADERS_TIMEOUT_S[0] - 1
+
+APPLICATION = """
+def application(environ, start_response):
+    environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+@contextmanager
+def serving(folder: Path, workers: int) -> Iterator[int]:
+    """The port of a server with so many processes, each with two threads."""
+    (folder / "small.py").write_text(APPLICATION)
+    (folder / "conf.py").write_text("")
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        command = [sys.executable, "-m", "gunicorn", "small:application", f"--chdir={folder}", "--config=conf.py"]
+        options = ["--worker-class=detector.gunicorn_worker.Worker", f"--workers={workers}", f"--threads={THREADS}"]
+        process = subprocess.Popen(
+            [*command, *options, f"--bind=fd://{listener.fileno()}", "--log-level=error", "--no-control-socket"],
+            cwd=folder,
+            env={"PYTHONPATH": str(ROOT), "PATH": ""},
+            pass_fds=[listener.fileno()],
+            preexec_fn=dies_with_parent(),
+        )
+        port = listener.getsockname()[1]
+        try:
+            ask(port, START_TIMEOUT_S)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def ask(port: int, timeout_s: float = 60) -> float:
+    """The seconds until the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    started = time.monotonic()
+    try:
+        connection.request("GET", "/", headers={"Connection": "close"})
+        assert connection.getresponse().read() == b"ok"
+    finally:
+        connection.close()
+    return time.monotonic() - started
+
+
+def begin(port: int, part: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    connection.sendall(part)
+    return connection
+
+
+HALF_OF_THE_HEADERS = b"POST / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+HALF_OF_THE_BODY = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
+
+
+@pytest.mark.parametrize("part", [b"", HALF_OF_THE_HEADERS, HALF_OF_THE_BODY], ids=["nothing", "headers", "body"])
+def test_whoever_keeps_the_last_threads_waiting_is_cut_off_early(tmp_path: Path, part: bytes) -> None:
+    with serving(tmp_path, workers=1) as port, ExitStack() as stack:
+        for _ in range(THREADS):
+            stack.enter_context(begin(port, part))
+        assert ask(port) < SOON_S
+
+
+def test_while_a_thread_is_free_slow_clients_have_their_time(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=1) as port, begin(port, HALF_OF_THE_HEADERS) as slow:
+        started = time.monotonic()
+        while time.monotonic() - started < 2 * gunicorn_worker.HEADERS_TIMEOUT_S[1]:
+            ask(port)
+            time.sleep(0.1)
+        slow.sendall(b"no more\r\nConnection: close\r\n\r\n")
+        assert slow.recv(1024).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_finds_no_thread_in_one_process_gets_one_in_another(tmp_path: Path) -> None:
+    """Three of four threads are taken, so two of them in one process, which must not accept more."""
+    with serving(tmp_path, workers=2) as port, ExitStack() as stack:
+        for _ in range(2 * THREADS - 1):
+            stack.enter_context(begin(port, HALF_OF_THE_BODY))
+            time.sleep(0.2)
+        started = time.monotonic()
+        asked = 0
+        while time.monotonic() - started < gunicorn_worker.BODY_TIMEOUT_S[1] - 2 or asked < 5:
+            assert ask(port) < gunicorn_worker.BODY_TIMEOUT_S[1] - 1
+            asked += 1
