@@ -10,9 +10,10 @@ django_application = get_wsgi_application()
 
 from detector import services  # noqa: E402  (needs the apps that the line above loads)
 from detector.checks import require_sound_setup  # noqa: E402
+from detector.head_requests import BodilessHeads  # noqa: E402
 from detector.whole_bodies import WholeBodies  # noqa: E402
 
-application = WholeBodies(django_application)
+application = BodilessHeads(WholeBodies(django_application))
 
 require_sound_setup()
 services.predictor_reserve()

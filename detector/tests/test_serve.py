@@ -1,5 +1,6 @@
 """`manage.py serve` as a user starts it: real processes, and nothing left of them afterwards."""
 
+import http.client
 import os
 import re
 import shutil
@@ -11,8 +12,10 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -186,6 +189,24 @@ def test_it_sees_itself_ready_under_any_host_name(serve: Callable[..., Site]) ->
     site = serve(ALLOWED_HOSTS=".example.org,faces.example.com")
     site.wait_until_ready()
     assert "DisallowedHost" not in site.output()
+
+
+@pytest.mark.model
+@pytest.mark.redis
+def test_a_head_request_gets_the_headers_of_the_page_and_no_warning(serve: Callable[..., Site]) -> None:
+    site = serve(LOG_LEVEL="WARNING")
+    port = urlsplit(site.wait_until_ready()).port or 0
+    for path, status in [("/", 200), ("/about/", 200), ("/admin/", 302), ("/nothing/", 404), ("/healthz", 200)]:
+        for method in ("GET", "HEAD"):
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+                connection.request(method, path)
+                response = connection.getresponse()
+                assert response.status == status
+                assert bool(response.read()) == (method == "GET" and status != 302), (method, path)
+                assert status == 302 or int(response.headers["Content-Length"]) > 0
+    site.process.terminate()
+    site.process.wait(30)
+    assert "no-body response" not in site.output()
 
 
 def test_a_taken_port_is_one_clear_message(serve: Callable[..., Site]) -> None:
