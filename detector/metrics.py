@@ -8,7 +8,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -45,6 +45,7 @@ class Instruments:
     analysis_errors: "Counter"
     stages: "Histogram"
     uploads_in_progress: "Gauge"
+    queue: "Gauge"
     in_progress: "Gauge"
     limits: "Counter"
     requests: "Histogram"
@@ -58,9 +59,13 @@ class Instruments:
         self.stages = Histogram(
             "deepfake_stage_seconds", "Time that one stage of a detection took.", ["stage"], buckets=STAGE_BUCKETS
         )
-        # The difference of the two is the queue: uploads that wait for their turn, are being decoded or stored.
         self.uploads_in_progress = Gauge(
             "deepfake_uploads_in_progress", "Uploads without an answer yet.", multiprocess_mode="livesum"
+        )
+        self.queue = Gauge(
+            "deepfake_queue",
+            "Pictures that wait for their turn: uploads, and copies that are shown.",
+            multiprocess_mode="livesum",
         )
         self.in_progress = Gauge(
             "deepfake_detections_in_progress", "Pictures that the model looks at.", multiprocess_mode="livesum"
@@ -92,6 +97,12 @@ def detection_stored(detection: "Detection", *, store_s: float) -> None:
     for stage, duration_ms in detection.timings_ms.items():
         counted.stages.labels(stage).observe(duration_ms / 1000)
     counted.stages.labels("store").observe(store_s)
+
+
+def waiting() -> AbstractContextManager[object]:
+    """A picture waits for its turn until the end of the block."""
+    counted = instruments()
+    return nullcontext() if counted is None else counted.queue.track_inprogress()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from django.conf import settings
 
+from detector import metrics
 from detector.exceptions import Overloaded
 
 
@@ -38,8 +39,13 @@ class Room:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Waits for one of the turns, for whoever has a place; their number is what bounds the wait."""
-        with self._turns:
+        if not self._turns.acquire(blocking=False):
+            with metrics.waiting():
+                self._turns.acquire()
+        try:
             yield
+        finally:
+            self._turns.release()
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -33,6 +34,7 @@ from detector.predictor import Prediction
 from detector.private_redis import PrivateRedis, dies_with_parent
 from detector.readiness import Readiness
 from detector.request_ids import HEADER, RequestIdMiddleware, current_request_id
+from detector.room import Room
 from detector.tests.factories import FakePredictor, make_jpeg, make_prediction, make_upload
 from detector.tests.test_serve import eventually
 from detector.tests.test_two_processes import Visitor, wait_for
@@ -296,6 +298,28 @@ def test_what_is_under_way_is_counted_while_it_is(
     assert client.post("/", {"picture": make_upload()}).status_code == 500
     assert under_way() == (0.0, 0.0)
     assert REGISTRY.get_sample_value("deepfake_analysis_errors_total", {"code": "analysis_failed"}) == 1.0
+
+
+def test_the_queue_is_counted_while_it_is_there(settings: Settings) -> None:
+    settings.METRICS_TOKEN = TOKEN
+    room = Room(at_once=1, waiting=2)
+
+    def queue() -> float:
+        return REGISTRY.get_sample_value("deepfake_queue") or 0.0
+
+    def take_turn() -> None:
+        with room.place(), room.turn():
+            assert queue() < 2.0
+
+    assert queue() == 0.0
+    with ThreadPoolExecutor(2) as pool:
+        with room.place(), room.turn():
+            assert queue() == 0.0, "whoever has a turn does not wait"
+            waiting = [pool.submit(take_turn) for _ in range(2)]
+            assert eventually(lambda: queue() == 2.0, 30)
+        for each in waiting:
+            each.result(30)
+    assert queue() == 0.0
 
 
 @pytest.fixture(scope="module")
