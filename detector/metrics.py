@@ -6,6 +6,7 @@ knows; of the latter's wrapped databases, models and caches nothing would be use
 
 import functools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -79,9 +80,18 @@ class Instruments:
         )
 
 
+_making = threading.Lock()
+
+
 @functools.cache
-def _instruments() -> Instruments:
+def _made() -> Instruments:
     return Instruments()
+
+
+def _instruments() -> Instruments:
+    """The same for all threads: prometheus_client refuses a second set, and `cache` alone would let two make one."""
+    with _making:
+        return _made()
 
 
 def instruments() -> Instruments | None:

@@ -1,5 +1,6 @@
 """Request ids, log records, readiness and metrics: what an operator sees of a running server."""
 
+import functools
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +28,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
+from detector import metrics, services
 from detector import readiness as readiness_module
-from detector import services
 from detector.exceptions import ModelUnavailable
 from detector.logs import LineFormatter, OneObjectFormatter, RequestIdFilter, without_addresses
 from detector.predictor import Prediction
@@ -298,6 +300,28 @@ def test_what_is_under_way_is_counted_while_it_is(
     assert client.post("/", {"picture": make_upload()}).status_code == 500
     assert under_way() == (0.0, 0.0)
     assert REGISTRY.get_sample_value("deepfake_analysis_errors_total", {"code": "analysis_failed"}) == 1.0
+
+
+def test_the_first_requests_share_one_set_of_instruments(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several at once come right after the start, from load balancers and Prometheus."""
+    settings.METRICS_TOKEN = TOKEN
+    barrier = threading.Barrier(8)
+    made = []
+
+    def make() -> object:
+        made.append(object())
+        time.sleep(0.2)
+        return made[-1]
+
+    def ask() -> object:
+        barrier.wait(30)
+        return metrics.instruments()
+
+    monkeypatch.setattr(metrics, "_made", functools.cache(make))
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(ask) for _ in range(8)]
+        assert {id(each.result(30)) for each in answers} == {id(made[0])}
+    assert len(made) == 1
 
 
 def test_the_queue_is_counted_while_it_is_there(settings: Settings) -> None:
