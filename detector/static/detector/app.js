@@ -6,6 +6,9 @@
 
   const inWords = (seconds) => (seconds === 1 ? "1 second" : `${seconds} seconds`);
   const inMegabytes = (bytes) => `${Math.max(0.1, bytes / 1024 ** 2).toFixed(1).replace(/\.0$/, "")} MB`;
+  // Of one file: a small one is not 0.1 MB.
+  const inBytes = (count) =>
+    count >= 100_000 ? inMegabytes(count) : count >= 1024 ? `${Math.round(count / 1024)} KB` : `${count} bytes`;
 
   // Calls onTick(secondsLeft) now and then once a second, until 0. Counts by the clock: a sleeping tab's timers stop.
   function countDown(seconds, onTick) {
@@ -124,7 +127,7 @@
     }
 
     function describe(file, size) {
-      byId("preview-name").textContent = `${file.name} · ${size}${inMegabytes(file.size)}`;
+      byId("preview-name").textContent = `${file.name} · ${size}${inBytes(file.size)}`;
     }
 
     function choose(file) {

@@ -50,7 +50,7 @@ def test_a_chosen_photo_is_previewed_and_then_judged(browser: Browser, picture: 
     browser.open("/")
     assert browser.sees("5 of 5 uploads left this minute")
     choose(browser, picture())
-    assert browser.sees("holiday.jpg · 320 × 240 px")
+    assert browser.sees(f"holiday.jpg · 320 × 240 px · {round(len(make_jpeg()) / 1024)} KB")
     assert browser.is_shown(".preview__picture")
     browser.find(SUBMIT).click()
     assert browser.is_at("/detections/")
