@@ -92,7 +92,10 @@ lock: $(VENV)/.full  ## write the lock files anew from requirements/*.in (LOCK_A
 # Needs the internet, so it is no part of `make test`; where the advisories cannot be asked it fails. requirements.txt
 # holds the packages of the other two lock files as well.
 audit: $(VENV)/.full  ## ask PyPI for known vulnerabilities of what is locked (AUDIT_ARGS="--vulnerability-service osv")
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt $(AUDIT_ARGS)
+	@found=$$($(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt $(AUDIT_ARGS)) || \
+	{ [ -z "$$found" ] || { echo "$$found"; exit 1; }; \
+	echo 'make audit: nothing was audited: the advisories could not be asked, which needs the internet.' >&2; exit 2; }; \
+	[ -z "$$found" ] || echo "$$found"
 
 # An existing environment is kept: only a missing interpreter makes a new one. A half-made one is removed again.
 $(BIN)/python:

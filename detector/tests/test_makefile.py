@@ -1,6 +1,7 @@
 """The Makefile's preparations, tried in an empty folder without the network."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -67,3 +68,31 @@ def test_help_lists_the_targets_that_the_project_is_used_by(checkout: Path) -> N
     listed = make(checkout, "help").stdout
     for target in ("run", "test", "lint", "typecheck", "admin", "train", "evaluate", "clean", "lock", "audit"):
         assert f"make {target} " in listed
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "out", "err"),
+    [
+        ("echo 'No known vulnerabilities found' >&2", 0, "", "No known vulnerabilities found"),
+        ("echo 'django 1.0 PYSEC-2019-1'; exit 1", 2, "django 1.0 PYSEC-2019-1", ""),
+        ("echo 'ERROR: no route to host' >&2; exit 1", 2, "", "nothing was audited: the advisories could not"),
+    ],
+    ids=["clean", "vulnerable", "unreachable"],
+)
+def test_an_audit_that_asked_nobody_does_not_look_like_one(
+    checkout: Path, program: str, status: int, out: str, err: str
+) -> None:
+    tool = checkout / ".venv" / "bin" / "pip-audit"
+    tool.write_text(f"#!/bin/sh\n{program}\n")
+    tool.chmod(0o755)
+    (checkout / ".venv" / ".full").touch()
+    done = make(checkout, "audit")
+    assert done.returncode == status
+    assert done.stdout.strip() == out
+    assert err in done.stderr
+    assert ("nothing was audited" in done.stderr) == ("nothing" in err)
+
+
+def test_ci_asks_no_advisory_service() -> None:
+    assert "audit" not in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "audit" not in re.findall(r"^test:(.*?)##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[0]
