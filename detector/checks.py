@@ -25,6 +25,7 @@ AT_LEAST_ONE = (
     "PREDICTOR_THREADS",
     "REVIEWERS_NEEDED",
 )
+RATES = ("UPLOAD_RATE", "APPEAL_RATE", "LOGIN_FAILURE_RATE", "LOGIN_NAME_RATE", "LOGIN_RATE", "SIGNUP_RATE")
 METRICS_TOKEN_LENGTH = 16
 
 
@@ -43,125 +44,105 @@ def check_model(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     return []
 
 
+def errors_of(*problems: tuple[bool, str, str, str]) -> list[CheckMessage]:
+    """An error for each problem that there is: whether, what was received, what is allowed, and the error's number."""
+    return [
+        Error(f"{what}.", hint=hint, id=f"detector.{number}") for is_there, what, hint, number in problems if is_there
+    ]
+
+
 @register("detector")
 def check_thresholds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    errors: list[CheckMessage] = []
-    if not 0 < settings.REAL_THRESHOLD < 1:
-        errors.append(
-            Error(
-                f"REAL_THRESHOLD is {settings.REAL_THRESHOLD}.",
-                hint="It is a probability between 0 and 1; a real probability above it is Real.",
-                id="detector.E002",
-            )
-        )
-        return errors
+    threshold = settings.REAL_THRESHOLD
+    if not 0 < threshold < 1:
+        hint = "It is a probability between 0 and 1; a real probability above it is Real."
+        return errors_of((True, f"REAL_THRESHOLD is {threshold}", hint, "E002"))
     above, up_to, prior = settings.UNCERTAIN_ABOVE, settings.UNCERTAIN_UP_TO, settings.FAKE_PRIOR
-    if above is not None and not 0 <= above <= settings.REAL_THRESHOLD:
-        errors.append(
-            Error(
-                f"UNCERTAIN_ABOVE is {above} with a REAL_THRESHOLD of {settings.REAL_THRESHOLD}.",
-                hint="It lies between 0 and REAL_THRESHOLD; a Fake with a real probability above it is uncertain.",
-                id="detector.E003",
-            )
-        )
-    if up_to is not None and not settings.REAL_THRESHOLD <= up_to <= 1:
-        errors.append(
-            Error(
-                f"UNCERTAIN_UP_TO is {up_to} with a REAL_THRESHOLD of {settings.REAL_THRESHOLD}.",
-                hint="It lies between REAL_THRESHOLD and 1; a Real with a real probability up to it is uncertain.",
-                id="detector.E014",
-            )
-        )
-    if prior is not None and not 0.001 <= prior <= 0.999:
-        errors.append(
-            Error(
-                f"FAKE_PRIOR is {prior}.",
-                hint="It is the share of fakes among the uploads, from 0.001 to 0.999; empty for the model's own.",
-                id="detector.E015",
-            )
-        )
-    return errors
+    return errors_of(
+        (
+            above is not None and not 0 <= above <= threshold,
+            f"UNCERTAIN_ABOVE is {above} with a REAL_THRESHOLD of {threshold}",
+            "It lies between 0 and REAL_THRESHOLD; a Fake with a real probability above it is uncertain.",
+            "E003",
+        ),
+        (
+            up_to is not None and not threshold <= up_to <= 1,
+            f"UNCERTAIN_UP_TO is {up_to} with a REAL_THRESHOLD of {threshold}",
+            "It lies between REAL_THRESHOLD and 1; a Real with a real probability up to it is uncertain.",
+            "E014",
+        ),
+        (
+            prior is not None and not 0.001 <= prior <= 0.999,
+            f"FAKE_PRIOR is {prior}",
+            "It is the share of fakes among the uploads, from 0.001 to 0.999; empty for the model's own.",
+            "E015",
+        ),
+    )
 
 
 @register("detector")
 def check_rates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    errors: list[CheckMessage] = []
-    for name in ("UPLOAD_RATE", "APPEAL_RATE", "LOGIN_FAILURE_RATE", "LOGIN_NAME_RATE", "LOGIN_RATE", "SIGNUP_RATE"):
-        try:
-            parse_rate(getattr(settings, name))
-        except ValueError:
-            errors.append(
-                Error(
-                    f"{name} is {getattr(settings, name)!r}.",
-                    hint="Write a number, a slash and a period: 5/m, 100/h, 20/30s.",
-                    id="detector.E004",
-                )
-            )
-    return errors
+    rates = {name: getattr(settings, name) for name in RATES}
+    hint = "Write a number, a slash and a period: 5/m, 100/h, 20/30s."
+    return errors_of(*((not _is_rate(rate), f"{name} is {rate!r}", hint, "E004") for name, rate in rates.items()))
+
+
+def _is_rate(rate: str) -> bool:
+    try:
+        parse_rate(rate)
+    except ValueError:
+        return False
+    return True
 
 
 @register("detector")
 def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    errors: list[CheckMessage] = [
-        Error(f"{name} is {getattr(settings, name)}.", hint="It has to be 1 or more.", id="detector.E005")
-        for name in AT_LEAST_ONE
-        if getattr(settings, name) < 1
-    ]
-    if settings.TRUSTED_PROXY_COUNT < 0:
-        errors.append(
-            Error(
-                f"TRUSTED_PROXY_COUNT is {settings.TRUSTED_PROXY_COUNT}.",
-                hint="It is the number of proxies in front of this server; 0 where there is none.",
-                id="detector.E006",
-            )
-        )
-    if settings.DETECTIONS_WAITING < 0:
-        errors.append(
-            Error(
-                f"DETECTIONS_WAITING is {settings.DETECTIONS_WAITING}.",
-                hint="It is a number of pictures; 0 refuses whatever cannot be looked at at once.",
-                id="detector.E009",
-            )
-        )
-    if settings.RETENTION_DAYS < 0:
-        errors.append(
-            Error(
-                f"RETENTION_DAYS is {settings.RETENTION_DAYS}.",
-                hint="It is a number of days; 0 keeps pictures until somebody deletes them.",
-                id="detector.E008",
-            )
-        )
-    if not 0 <= settings.REVIEW_SAMPLE_PERCENT <= 100:
-        errors.append(
-            Error(
-                f"REVIEW_SAMPLE_PERCENT is {settings.REVIEW_SAMPLE_PERCENT}.",
-                hint="It is a share in percent, from 0 to 100.",
-                id="detector.E007",
-            )
-        )
-    return errors
+    numbers = {name: getattr(settings, name) for name in AT_LEAST_ONE}
+    return errors_of(
+        *((number < 1, f"{name} is {number}", "It has to be 1 or more.", "E005") for name, number in numbers.items()),
+        (
+            settings.TRUSTED_PROXY_COUNT < 0,
+            f"TRUSTED_PROXY_COUNT is {settings.TRUSTED_PROXY_COUNT}",
+            "It is the number of proxies in front of this server; 0 where there is none.",
+            "E006",
+        ),
+        (
+            settings.DETECTIONS_WAITING < 0,
+            f"DETECTIONS_WAITING is {settings.DETECTIONS_WAITING}",
+            "It is a number of pictures; 0 refuses whatever cannot be looked at at once.",
+            "E009",
+        ),
+        (
+            settings.RETENTION_DAYS < 0,
+            f"RETENTION_DAYS is {settings.RETENTION_DAYS}",
+            "It is a number of days; 0 keeps pictures until somebody deletes them.",
+            "E008",
+        ),
+        (
+            not 0 <= settings.REVIEW_SAMPLE_PERCENT <= 100,
+            f"REVIEW_SAMPLE_PERCENT is {settings.REVIEW_SAMPLE_PERCENT}",
+            "It is a share in percent, from 0 to 100.",
+            "E007",
+        ),
+    )
 
 
 @register("detector")
 def check_watching(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    errors: list[CheckMessage] = []
-    if 0 < len(settings.METRICS_TOKEN) < METRICS_TOKEN_LENGTH:
-        errors.append(
-            Error(
-                f"METRICS_TOKEN is too short: {len(settings.METRICS_TOKEN)} characters.",
-                hint=f"It is a random secret of at least {METRICS_TOKEN_LENGTH}; empty switches /metrics off.",
-                id="detector.E010",
-            )
-        )
-    if settings.READY_MIN_FREE_BYTES < 0:
-        errors.append(
-            Error(
-                f"READY_MIN_FREE_BYTES is {settings.READY_MIN_FREE_BYTES}.",
-                hint="It is a number of bytes; 0 asks only whether something can be written.",
-                id="detector.E011",
-            )
-        )
-    return errors
+    return errors_of(
+        (
+            0 < len(settings.METRICS_TOKEN) < METRICS_TOKEN_LENGTH,
+            f"METRICS_TOKEN is too short: {len(settings.METRICS_TOKEN)} characters",
+            f"It is a random secret of at least {METRICS_TOKEN_LENGTH}; empty switches /metrics off.",
+            "E010",
+        ),
+        (
+            settings.READY_MIN_FREE_BYTES < 0,
+            f"READY_MIN_FREE_BYTES is {settings.READY_MIN_FREE_BYTES}",
+            "It is a number of bytes; 0 asks only whether something can be written.",
+            "E011",
+        ),
+    )
 
 
 @register(Tags.caches, deploy=True)
