@@ -140,6 +140,7 @@ def site_environment(folder: Path, database_url: str = "") -> dict[str, str]:
         "MEDIA_ROOT": str(folder / "media"),
         "REDIS_URL": "",
         "UPLOAD_RATE": "1000000/m",
+        "PICTURE_RATE": "1000000/m",
         "LOG_LEVEL": "WARNING",
         # serve's private Redis listens on a Unix socket, whose path may have 107 characters.
         "TMPDIR": str(folder),

@@ -297,6 +297,7 @@ FILE_UPLOAD_PERMISSIONS = 0o640 if MEDIA_X_ACCEL else 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750 if MEDIA_X_ACCEL else 0o700
 
 UPLOAD_RATE = env.str("UPLOAD_RATE", default="5/m")
+PICTURE_RATE = env.str("PICTURE_RATE", default="120/m")
 APPEAL_RATE = env.str("APPEAL_RATE", default="10/d")
 RATELIMIT_USE_CACHE = "ratelimit"
 # How many proxies stand in front and append to X-Forwarded-For. With 0 the header is not believed at all.

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
+from detector import ratelimits
 from detector.exceptions import InvalidImage
 from detector.heatmaps import encode_heatmap
 from detector.images import decode_again, encode_jpeg
 from detector.models import Detection
+from detector.ratelimits import LimiterUnavailable
 from detector.room import get_room
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,8 @@ def respond(request: HttpRequest, detection: Detection, medium: Medium) -> HttpR
         raise Http404(f"The picture of {detection.pk} was not kept.")
     etag = quote_etag(f"{detection.pk}-{medium.name}-{detection.model_version}")
     response = get_conditional_response(request, etag=etag)
+    if response is None and medium is DISPLAY and (refusal := _refusal(request)):
+        return refusal
     if response is None:
         response = _sent_by_nginx(detection, medium) or _sent_by_us(detection, medium)
     response["ETag"] = etag
@@ -67,6 +72,18 @@ def respond(request: HttpRequest, detection: Detection, medium: Medium) -> HttpR
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response["Cross-Origin-Resource-Policy"] = "same-origin"
     return response
+
+
+def _refusal(request: HttpRequest) -> HttpResponse | None:
+    """429 for somebody who would keep everybody else's uploads waiting by looking at one picture over and over."""
+    try:
+        allowance = ratelimits.take_copy(request)
+    except LimiterUnavailable:
+        return None  # then no uploads are taken that it could hold up
+    if not allowance.is_exceeded:
+        return None
+    headers = {"Retry-After": str(allowance.seconds_left), "Cache-Control": "no-store"}
+    return HttpResponse(status=HTTPStatus.TOO_MANY_REQUESTS, content_type="text/plain", headers=headers)
 
 
 def _sent_by_nginx(detection: Detection, medium: Medium) -> HttpResponse | None:

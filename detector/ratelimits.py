@@ -23,6 +23,7 @@ from detector.exceptions import DetectorError
 
 UPLOAD_GROUP = "detector.upload"
 APPEAL_GROUP = "detector.appeal"
+COPY_GROUP = "detector.copy"
 LOGIN_GROUP = "detector.login"
 NAME_GROUP = "detector.login_name"
 SIGNUP_GROUP = "detector.signup"
@@ -111,6 +112,15 @@ def take_appeal(request: HttpRequest) -> Allowance:
         LimiterUnavailable: Redis does not answer.
     """
     return _usage(request, APPEAL_GROUP, parse_rate(settings.APPEAL_RATE), increment=True)
+
+
+def take_copy(request: HttpRequest) -> Allowance:
+    """Counts one picture that has to be decoded to be shown; it may be unless the allowance is exceeded.
+
+    Raises:
+        LimiterUnavailable: Redis does not answer.
+    """
+    return _usage(request, COPY_GROUP, parse_rate(settings.PICTURE_RATE), increment=True)
 
 
 def take_login(request: HttpRequest) -> Allowance:

@@ -43,6 +43,7 @@ def found() -> list[str]:
         ("UPLOAD_RATE", "5/0m", "detector.E004"),
         ("UPLOAD_RATE", "5/m; 9/h", "detector.E004"),
         ("UPLOAD_RATE", "", "detector.E004"),
+        ("PICTURE_RATE", "many", "detector.E004"),
         ("APPEAL_RATE", "often", "detector.E004"),
         ("LOGIN_FAILURE_RATE", "5", "detector.E004"),
         ("LOGIN_NAME_RATE", "30", "detector.E004"),

@@ -185,3 +185,31 @@ def test_a_file_that_was_damaged_on_the_disk_is_not_found(visitor: Client, logge
     path.write_bytes(path.read_bytes()[:500])
     assert visitor.get(address(detection, "detection-image")).status_code == HTTPStatus.NOT_FOUND
     assert "cannot be read any more" in logged[0]
+
+
+def test_nobody_holds_up_uploads_by_looking_at_a_picture_over_and_over(visitor: Client, limiter: Settings) -> None:
+    limiter.PICTURE_RATE = "3/d"
+    detection, other = make_detection(), make_detection(session_key="b" * 40)
+    statuses = [visitor.get(address(detection, "detection-image")).status_code for _ in range(4)]
+    assert statuses == [HTTPStatus.OK] * 3 + [HTTPStatus.TOO_MANY_REQUESTS]
+    refused = visitor.get(address(detection, "detection-image"))
+    assert int(refused["Retry-After"]) > 0
+    assert refused["Cache-Control"] == "no-store"
+    assert "ETag" not in refused, "a browser that kept it would take it for the picture"
+    for name in ("detection-thumbnail", "detection-heatmap"):
+        assert visitor.get(address(detection, name)).status_code == HTTPStatus.OK
+    assert visitor.get(address(other, "detection-image")).status_code == HTTPStatus.NOT_FOUND
+    assert visitor.post("/", {"picture": make_upload(b"")}).status_code == HTTPStatus.BAD_REQUEST, "uploads count apart"
+
+
+def test_what_the_browser_has_is_not_counted(visitor: Client, limiter: Settings) -> None:
+    limiter.PICTURE_RATE = "1/d"
+    picture = address(make_detection(), "detection-image")
+    etag = visitor.get(picture)["ETag"]
+    for _ in range(3):
+        assert visitor.get(picture, headers={"if-none-match": etag}).status_code == HTTPStatus.NOT_MODIFIED
+
+
+def test_without_redis_pictures_are_shown(visitor: Client, settings: Settings) -> None:
+    settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
+    assert visitor.get(address(make_detection(), "detection-image")).status_code == HTTPStatus.OK
