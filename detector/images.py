@@ -3,6 +3,7 @@
 Everything about a picture is judged from its content, never from its name or declared type.
 """
 
+import functools
 import hashlib
 import io
 import math
@@ -94,13 +95,17 @@ _DECODER_ERRORS = (
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# What the steps of a detection take: each step that wanted an array would make a copy of all pixels.
+Picture = Image.Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
 class DecodedImage:
     """A picture that was decoded completely.
 
     Attributes:
-        pixels: (height, width, 3) uint8, RGB, upright; long side at most `WORKING_SIDE` px, so it may be
-            smaller than the original.
+        picture: RGB, upright, without metadata; long side at most `WORKING_SIDE` px, so it may be smaller than the
+            original. Not to be changed in place.
         format: One of `ACCEPTED_FORMATS`.
         width: Width of the upright original in px.
         height: Height of the upright original in px.
@@ -109,13 +114,23 @@ class DecodedImage:
         decode_ms: Wall time that decoding took, in ms.
     """
 
-    pixels: NDArray[np.uint8]
+    picture: Image.Image
     format: str
     width: int
     height: int
     byte_count: int
     sha256: str
     decode_ms: float
+
+    @functools.cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8, a copy of `picture`."""
+        return np.asarray(self.picture)
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """Returns (height, width, 3) uint8 RGB pixels as an image; one that is an image already is not copied."""
+    return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
 
 
 def decode_image(
@@ -170,9 +185,10 @@ def decode_image(
             raise InvalidImage(_INCOMPLETE, code="truncated") from error
     if orientation in _TRANSPOSE:
         upright = upright.transpose(_TRANSPOSE[orientation])
+    upright.info = {}  # the file's comment, profile and the like, which encoders would write into every copy
     turned = orientation in (5, 6, 7, 8)
     return DecodedImage(
-        pixels=np.asarray(upright),
+        picture=upright,
         format=original_format,
         width=stored_height if turned else stored_width,
         height=stored_width if turned else stored_height,
@@ -191,17 +207,19 @@ def decode_again(data: bytes, *, pixel_count: int) -> DecodedImage:
     return decode_image(data, max_bytes=len(data), max_pixels=pixel_count, max_webp_pixels=pixel_count)
 
 
-def encode_jpeg(pixels: NDArray[np.uint8], *, max_side: int | None = None, quality: int = 85) -> bytes:
+def encode_jpeg(picture: Picture, *, max_side: int | None = None, quality: int = 85) -> bytes:
     """Returns a JPEG without any metadata.
 
     Args:
-        pixels: (height, width, 3) uint8, RGB.
+        picture: RGB; an image must not bring metadata along.
         max_side: Long side of the result in px at most; None keeps the size.
         quality: JPEG quality, 1 to 95.
     """
-    image = Image.fromarray(pixels)
-    if max_side is not None:
-        image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image = as_image(picture)
+    if max_side is not None and max(image.size) > max_side:
+        # Averages of whole blocks first, which cost little and leave less to interpolate.
+        image = image.reduce(max(1, max(image.size) // max_side))
+        image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
@@ -425,7 +443,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         image = Image.new("RGBA", rgba.size, "white")
         image.alpha_composite(rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _megabytes(byte_count: int) -> str:

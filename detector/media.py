@@ -40,7 +40,7 @@ def _display_picture(detection: Detection) -> bytes:
     room = get_room()
     with room.place(), room.turn():
         image = decode_again(data, pixel_count=detection.width * detection.height)
-        return encode_jpeg(image.pixels, max_side=DISPLAY_SIDE)
+        return encode_jpeg(image.picture, max_side=DISPLAY_SIDE)
 
 
 def _thumbnail(detection: Detection) -> bytes:

@@ -18,11 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
+from PIL import Image
 
 from detector.exceptions import AnalysisFailed, ModelUnavailable
 from detector.faces import MAX_FACES, BoundingBox, DetectedFace, FaceDetector
-from detector.images import DecodedImage
-from detector.interpreters import InterpreterPool
+from detector.images import DecodedImage, Picture
+from detector.interpreters import Runner, RunnerPool
 from detector.preprocessing import face_input, scaled, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
@@ -208,8 +209,8 @@ class Classifier(Protocol):
 class FaceFinder(Protocol):
     """Finds faces."""
 
-    def detect(self, pixels: NDArray[np.uint8], *, max_faces: int) -> list[DetectedFace]:
-        """Returns the faces in (height, width, 3) uint8 RGB pixels, largest first."""
+    def detect(self, picture: Image.Image, *, max_faces: int) -> list[DetectedFace]:
+        """Returns the faces in the RGB picture, largest first."""
 
 
 class LiteRTClassifier:
@@ -223,10 +224,10 @@ class LiteRTClassifier:
         """
         self._weights = weights
         self._num_threads = num_threads
-        self._interpreters = InterpreterPool(self._interpreter)
+        self._runners = RunnerPool(self._runner)
         try:
-            with self._interpreters.borrow() as interpreter:
-                shapes = sorted(len(detail["shape"]) for detail in interpreter.get_output_details())
+            with self._runners.borrow() as runner:
+                shapes = [len(shape) for shape in runner.output_shapes]
         except (RuntimeError, ValueError) as error:
             raise ModelUnavailable(f"LiteRT can't load the model: {error}") from error
         if shapes != [2, 3]:
@@ -239,11 +240,8 @@ class LiteRTClassifier:
             AnalysisFailed: LiteRT failed, or its result is not a finite number.
         """
         try:
-            with self._interpreters.borrow() as interpreter:
-                interpreter.set_tensor(interpreter.get_input_details()[0]["index"], face[None].astype(np.float32))
-                interpreter.invoke()
-                outputs = sorted(interpreter.get_output_details(), key=lambda detail: len(detail["shape"]))
-                probability, cam = (interpreter.get_tensor(detail["index"])[0] for detail in outputs)
+            with self._runners.borrow() as runner:
+                probability, cam = runner.run(face[None].astype(np.float32))
         except (RuntimeError, ValueError) as error:
             raise AnalysisFailed(f"LiteRT failed: {error}") from error
         value = float(probability[0])
@@ -253,12 +251,10 @@ class LiteRTClassifier:
 
     def reserve(self, count: int) -> None:
         """Makes interpreters for so many calls at once."""
-        self._interpreters.reserve(count)
+        self._runners.reserve(count)
 
-    def _interpreter(self) -> Interpreter:
-        interpreter = Interpreter(model_content=self._weights, num_threads=self._num_threads)
-        interpreter.allocate_tensors()
-        return interpreter
+    def _runner(self) -> Runner:
+        return Runner(Interpreter(model_content=self._weights, num_threads=self._num_threads))
 
 
 class Predictor:
@@ -312,14 +308,14 @@ class Predictor:
             AnalysisFailed: The network broke.
         """
         started = time.perf_counter()
-        height, width = image.pixels.shape[:2]
-        found = self._face_finder.detect(image.pixels, max_faces=max_faces)
+        width, height = image.picture.size
+        found = self._face_finder.detect(image.picture, max_faces=max_faces)
         faces_ms = (time.perf_counter() - started) * 1000
         started = time.perf_counter()
         faces = []
         for face in found:
             crop = square_crop(face.to_pixels(width, height), width=width, height=height, margin=self.spec.face_margin)
-            probability, cam = self._judge(image.pixels, crop)
+            probability, cam = self._judge(image.picture, crop)
             faces.append(
                 FacePrediction(
                     bbox=face.to_pixels(image.width, image.height),
@@ -367,9 +363,9 @@ class Predictor:
             if isinstance(part, LiteRTClassifier | FaceDetector):
                 part.reserve(count)
 
-    def _judge(self, pixels: NDArray[np.uint8], crop: BoundingBox) -> tuple[float, NDArray[np.float32]]:
+    def _judge(self, picture: Picture, crop: BoundingBox) -> tuple[float, NDArray[np.float32]]:
         size, limit = self.spec.input_size, self.spec.max_source_side
-        return self._classifier(face_input(pixels, crop, size=size, max_source_side=limit))
+        return self._classifier(face_input(picture, crop, size=size, max_source_side=limit))
 
 
 def golden_picture() -> NDArray[np.uint8]:

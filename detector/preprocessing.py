@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.faces import BoundingBox
+from detector.images import Picture, as_image
 
 INPUT_SIZE = 224
 # Side of the square crop as a multiple of the face box's longer side. BlazeFace's box spans brow to chin;
@@ -33,17 +34,18 @@ def square_crop(bbox: BoundingBox, *, width: int, height: int, margin: float = F
 
 
 def face_input(
-    pixels: NDArray[np.uint8], crop: BoundingBox, *, size: int = INPUT_SIZE, max_source_side: int = MAX_SOURCE_SIDE
+    picture: Picture, crop: BoundingBox, *, size: int = INPUT_SIZE, max_source_side: int = MAX_SOURCE_SIDE
 ) -> NDArray[np.uint8]:
     """Returns (size, size, 3) uint8 RGB, 0 to 255; the exported graph holds the normalisation.
 
     Args:
-        pixels: (height, width, 3) uint8, RGB.
-        crop: The square to take, in px of `pixels`.
+        picture: RGB.
+        crop: The square to take, in px of `picture`.
         size: Side of the result in px.
         max_source_side: Larger crops are first reduced to this side, antialiased.
     """
-    image = Image.fromarray(pixels[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width])
+    # Cut out first: interpolated within the whole picture, the border would depend on what lies around it.
+    image = as_image(picture).crop((crop.x, crop.y, crop.x + crop.width, crop.y + crop.height))
     if crop.width > max_source_side:
         image = image.resize((max_source_side, max_source_side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))

@@ -104,12 +104,12 @@ def detection_create(
         uncertain_up_to=rule.uncertain_up_to,
         sample_percent=sample_percent,
     )
-    detection.perceptual_hash = perceptual_hash(image.pixels)
+    detection.perceptual_hash = perceptual_hash(image.picture)
     detection.is_sampled = is_drawn(detection.pk, sample_percent)
     _analyse(detection, image, rule)
     started = time.perf_counter()
     if keep_picture:
-        _store(detection, data, encode_jpeg(image.pixels, max_side=THUMBNAIL_SIDE))
+        _store(detection, data, encode_jpeg(image.picture, max_side=THUMBNAIL_SIDE))
     else:
         detection.picture_removed_at = detection.created_at
         detection.save(force_insert=True)
@@ -189,7 +189,7 @@ def hashes_fill(*, detection: Detection, keep: bool) -> None:
     image = decode_again(data, pixel_count=detection.width * detection.height)
     detection.sha256 = detection.sha256 or image.sha256
     if detection.perceptual_hash is None:
-        detection.perceptual_hash = perceptual_hash(image.pixels)
+        detection.perceptual_hash = perceptual_hash(image.picture)
     if keep:
         hashes = {name: getattr(detection, name) for name in ("sha256", *HASH_BANDS)}
         Detection.objects.filter(pk=detection.pk).update(**hashes)  # not save(), which fails if it was deleted

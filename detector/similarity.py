@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator
 
 import imagehash
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+
+from detector.images import Picture, as_image
 
 HASH_BITS = 64
 BAND_BITS = 16
@@ -26,9 +25,9 @@ LEAST_SET_BITS = 6
 Bands = tuple[int, int, int, int]
 
 
-def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
-    """Returns the 64-bit dHash of (height, width, 3) uint8 RGB pixels."""
-    image = Image.fromarray(pixels)
+def perceptual_hash(picture: Picture) -> int:
+    """Returns the 64-bit dHash of an RGB picture."""
+    image = as_image(picture)
     # Block averages first: nine columns need no more, and greying all of a large picture costs more than finding faces.
     factor = max(1, min(image.size) // LEAST_SIDE)
     return int(str(imagehash.dhash(image.reduce(factor))), 16)

@@ -310,3 +310,36 @@ def test_a_stored_picture_is_read_whatever_the_limits_are_now() -> None:
     data = saved(Image.new("RGB", (4001, 4001), "navy"), "WEBP", method=0)
 
     assert decode_again(data, pixel_count=4001 * 4001).width == 4001
+
+
+def test_a_decoded_picture_brings_nothing_of_the_file_along() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "taken in a secret place"
+    data = saved(
+        Image.fromarray(quadrants(900, 600)),
+        "JPEG",
+        comment=b"a secret place",
+        exif=exif,
+        icc_profile=b"a secret profile",
+        dpi=(301, 301),
+    )
+    assert data.count(b"secret") == 3
+
+    picture = decode_image(data).picture
+
+    assert picture.info == {}
+    for max_side in (None, 900, 256):  # as it is, and with every way of making it smaller
+        copy = encode_jpeg(picture, max_side=max_side)
+        assert b"secret" not in copy
+        with Image.open(io.BytesIO(copy)) as found:
+            assert not found.getexif()
+            assert "dpi" not in found.info
+    assert picture.size == (900, 600), "encoding a small copy left the picture as it was"
+
+
+def test_a_small_copy_shows_the_same() -> None:
+    pixels = quadrants(900, 600)
+    with Image.open(io.BytesIO(encode_jpeg(pixels, max_side=256, quality=95))) as found:
+        assert found.size == (256, 171)
+        expected = np.asarray(Image.fromarray(pixels).resize(found.size, Image.Resampling.BICUBIC)).astype(int)
+        assert np.abs(np.asarray(found.convert("RGB")) - expected).mean() < 2

@@ -2,12 +2,12 @@ from itertools import count
 
 import pytest
 
-from detector.interpreters import InterpreterPool
+from detector.interpreters import RunnerPool
 
 
-def make_pool() -> InterpreterPool:
+def make_pool() -> RunnerPool[int]:
     numbers = count(1)
-    return InterpreterPool(lambda: next(numbers))
+    return RunnerPool(lambda: next(numbers))
 
 
 def test_as_many_are_made_as_are_needed_at_once() -> None:
@@ -35,7 +35,7 @@ def test_one_that_failed_does_not_come_back() -> None:
 
 def test_reserved_ones_are_those_that_go_out() -> None:
     made = count(1)
-    pool = InterpreterPool(lambda: next(made))
+    pool = RunnerPool(lambda: next(made))
     pool.reserve(2)
     pool.reserve(2)
     with pool.borrow() as one, pool.borrow() as other:

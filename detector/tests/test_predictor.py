@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from detector.exceptions import AnalysisFailed, ModelUnavailable
 from detector.faces import DetectedFace
 from detector.images import DecodedImage, decode_image
+from detector.interpreters import Runner
 from detector.predictor import (
     DecisionRule,
     LiteRTClassifier,
@@ -66,13 +68,13 @@ class FakeFaceFinder:
     def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
         self.boxes = boxes
 
-    def detect(self, pixels: NDArray[np.uint8], *, max_faces: int) -> list[DetectedFace]:
+    def detect(self, picture: Image.Image, *, max_faces: int) -> list[DetectedFace]:
         return [DetectedFace(box, 0.9, np.zeros((6, 2), np.float32)) for box in self.boxes[:max_faces]]
 
 
 def make_image(width: int = 800, height: int = 600, *, reduced_by: int = 2) -> DecodedImage:
-    pixels = np.zeros((height // reduced_by, width // reduced_by, 3), np.uint8)
-    return DecodedImage(pixels, "JPEG", width, height, 1, "0" * 64, 3.0)
+    picture = Image.new("RGB", (width // reduced_by, height // reduced_by))
+    return DecodedImage(picture, "JPEG", width, height, 1, "0" * 64, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,9 @@ class BrokenInterpreter:
     def __init__(self, probability: float | None) -> None:
         self.probability = probability
 
+    def allocate_tensors(self) -> None:
+        pass
+
     def get_input_details(self) -> list[dict[str, Any]]:
         return [{"index": 0}]
 
@@ -233,7 +238,7 @@ class BrokenInterpreter:
 
 @pytest.mark.parametrize("probability", [None, float("nan"), float("inf"), -0.01, 1.01])
 def test_a_broken_inference_gives_no_score(probability: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LiteRTClassifier, "_interpreter", lambda _self: BrokenInterpreter(probability))
+    monkeypatch.setattr(LiteRTClassifier, "_runner", lambda _self: Runner(BrokenInterpreter(probability)))
     classifier = LiteRTClassifier(b"", num_threads=1)
     with pytest.raises(AnalysisFailed):
         classifier(np.zeros((64, 64, 3), np.uint8))
