@@ -64,10 +64,12 @@ def env_database() -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
     else:
-        config.setdefault("CONN_MAX_AGE", 60)
         config["CONN_HEALTH_CHECKS"] = True
         # Seconds; without it a server that is switched off holds a request for minutes.
         config.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    # Seconds that a thread keeps its connection. SQLite, too: opening one costs more than most queries, and whoever
+    # closes the last one has to empty the write-ahead log.
+    config.setdefault("CONN_MAX_AGE", 60)
     return config
 
 
