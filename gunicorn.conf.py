@@ -30,9 +30,8 @@ timeout = 60
 # A request in work gets this long to finish when the server is told to stop.
 graceful_timeout = 10
 control_socket_disable = True
-# Loaded once, with the model, and shared by the processes. Not on macOS, whose own libraries do not survive a fork, and
-# not with metrics, whose library has to find its folder (see on_starting) before it is loaded.
-preload_app = sys.platform.startswith("linux") and not settings.METRICS_TOKEN
+# Loaded once, with the model, and shared by the processes. Not on macOS, whose own libraries do not survive a fork.
+preload_app = sys.platform.startswith("linux")
 
 # Two of glibc's memory arenas for all threads, instead of one for each in which decoding leaves holes.
 M_ARENA_MAX = -8  # <malloc.h>
@@ -43,7 +42,7 @@ logconfig_dict = settings.LOGGING
 access_log_format = ACCESS_LINE
 
 # The processes' metrics meet in files in this folder, so that any process can answer for all. It has to be known before
-# prometheus_client is imported, and empty at the start.
+# prometheus_client is imported, which the first request does, and empty at the start.
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 

@@ -137,7 +137,7 @@ def test_a_signal_stops_gunicorn_and_redis_and_leaves_nothing(
     site = serve()
     url = site.wait_until_ready()
     assert status_of(url) == 200
-    assert len(site.named("gunicorn")) == 3, "an arbiter and two workers"
+    assert len(site.named("manage.py serve")) == 3, "an arbiter and two workers"
     assert len(site.named("redis-server")) == 1
     assert "make admin" in site.output()
 

@@ -4,10 +4,9 @@ import http.client
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from argparse import ArgumentParser
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +19,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from detector.checks import require_sound_setup
-from detector.private_redis import PrivateRedis, RedisNotStarted, dies_with_parent
+from detector.gunicorn_process import start_gunicorn
+from detector.private_redis import PrivateRedis, RedisNotStarted
 
 # A request in work gets this long to finish after the first Ctrl-C.
 GRACEFUL_TIMEOUT_S = 10
@@ -85,7 +85,7 @@ class Command(BaseCommand):
             raise CommandError(
                 "The static files are not collected: run `manage.py collectstatic` (`make run` does it)."
             )
-        # Each worker asks again; asked here first, the answer is one message and not a traceback from each.
+        # Gunicorn asks again; asked here first, the answer is one message and not a traceback.
         try:
             require_sound_setup()
         except ImproperlyConfigured as error:
@@ -108,7 +108,7 @@ class _Server:
         self.redis = private_redis
         self.directory = directory
         self.options = options
-        self.gunicorn: subprocess.Popen[bytes] | None = None
+        self.gunicorn: BaseProcess | None = None
         self.stopping = False
 
     def run(self) -> int:
@@ -119,7 +119,7 @@ class _Server:
                 self.redis.start()
             if not self.stopping:
                 self.gunicorn = self._start_gunicorn()
-                if self.stopping:  # the signal came while it started
+                if self.stopping:  # the signal came before
                     self.gunicorn.terminate()
                 self._watch(self.gunicorn)
         finally:
@@ -128,22 +128,19 @@ class _Server:
                 self.redis.stop()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        return 0 if self.stopping or self.gunicorn is None else self.gunicorn.returncode
+        return 0 if self.stopping or self.gunicorn is None else self.gunicorn.exitcode or 0
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """The first signal lets requests finish, a second one does not wait for them."""
-        if self.gunicorn:
-            self.gunicorn.send_signal(signal.SIGQUIT if self.stopping else signal.SIGTERM)
+        if self.gunicorn and self.gunicorn.pid and self.gunicorn.exitcode is None:
+            os.kill(self.gunicorn.pid, signal.SIGQUIT if self.stopping else signal.SIGTERM)
         self.stopping = True
 
-    def _start_gunicorn(self) -> "subprocess.Popen[bytes]":
-        environment = dict(os.environ)
+    def _start_gunicorn(self) -> BaseProcess:
+        environment = {"PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics")}
         if self.redis:
             environment["REDIS_URL"] = self.redis.url
-        descriptor = self.listener.fileno()
         flags = {
-            # The socket is bound here, so a taken port is one clear message and not five attempts.
-            "--bind": f"fd://{descriptor}",
             "--config": "gunicorn.conf.py",
             "--workers": self.options["workers"],
             "--threads": self.options["threads"],
@@ -152,27 +149,20 @@ class _Server:
             # Heartbeats: in memory where possible, because a slow disk would make a healthy worker look stuck.
             "--worker-tmp-dir": _memory_directory() or self.directory,
         }
-        environment["PROMETHEUS_MULTIPROC_DIR"] = str(self.directory / "metrics")
-        return subprocess.Popen(
-            [sys.executable, "-m", "gunicorn"] + [f"{flag}={value}" for flag, value in flags.items()],
-            cwd=settings.BASE_DIR,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            pass_fds=[descriptor],
-            # A Ctrl-C in the terminal reaches this process alone, which passes it on: one way to stop, not two.
-            start_new_session=True,
-            preexec_fn=dies_with_parent(),
+        return start_gunicorn(
+            [f"{flag}={value}" for flag, value in flags.items()],
+            listener=self.listener,  # bound here, so a taken port is one clear message and not five attempts
+            folder=settings.BASE_DIR,
+            environment=environment,
+            stop_signals=_stop_signals(),
         )
 
-    def _watch(self, gunicorn: "subprocess.Popen[bytes]") -> None:
+    def _watch(self, gunicorn: BaseProcess) -> None:
         """Returns when gunicorn has ended. Announces the site once it answers; brings back a Redis that died."""
         announced = False
         while True:
-            try:
-                gunicorn.wait(timeout=1.0 if announced else 0.1)
-            except subprocess.TimeoutExpired:
-                pass
-            else:
+            gunicorn.join(1.0 if announced else 0.1)
+            if gunicorn.exitcode is not None:
                 return
             if not announced and not self.stopping and _answers(self.listener):
                 self.command.announce(_url(self.listener))
@@ -182,14 +172,13 @@ class _Server:
                 self.redis.start()
 
     def _end_gunicorn(self) -> None:
-        if self.gunicorn is None or self.gunicorn.poll() is not None:
+        if self.gunicorn is None or self.gunicorn.exitcode is not None:
             return
         self.gunicorn.terminate()
-        try:
-            self.gunicorn.wait(GRACEFUL_TIMEOUT_S + 5)
-        except subprocess.TimeoutExpired:
+        self.gunicorn.join(GRACEFUL_TIMEOUT_S + 5)
+        if self.gunicorn.exitcode is None:
             self.gunicorn.kill()
-            self.gunicorn.wait()
+            self.gunicorn.join()
 
 
 def _listen(host: str, port: int) -> socket.socket:
