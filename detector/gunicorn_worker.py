@@ -7,9 +7,11 @@ that. `manage.py serve` has none, so here the time is limited, and more so while
 is moved into the thread; and whoever finds no thread here is left to another process.
 """
 
+import ctypes
 import select
 import socket
 import struct
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,9 @@ BODY_MIN_RATE = 8 * 1024
 # Without progress in sending the answer, in seconds.
 SEND_TIMEOUT_S = 30
 LINGER_TIMEOUT_S = 1.0
+# Pictures leave holes in the heap, of which glibc gives back to the system only those at its end.
+TRIM_EVERY_S = 5.0
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
 
 
 @dataclass(slots=True)
@@ -51,6 +56,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._exchanges: dict[TConn, _Exchange] = {}
+        self._trimmed_nr = 0
+        self._trimmed_at = 0.0
 
     def is_full(self) -> bool:
         """Whether all threads are taken."""
@@ -74,6 +81,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self.log.warning("Cut off a client that sent too slowly.")
                 _shut(conn.sock, socket.SHUT_RD)  # the thread that waits for more reads the end
 
+        if self.nr > self._trimmed_nr and now - self._trimmed_at > TRIM_EVERY_S:
+            self._trimmed_nr, self._trimmed_at = self.nr, now
+            _give_back_memory()
+
     def handle(self, conn: TConn) -> Any:
         """Serves one request in a thread."""
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
@@ -93,6 +104,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         exchange.body_length = getattr(req.body.reader, "length", 0)
         exchange.body_began_at = time.monotonic()
         return super().handle_request(req, conn)
+
+
+def _give_back_memory() -> None:
+    if _malloc_trim:
+        _malloc_trim(0)
 
 
 def _shut(sock: socket.socket, how: int) -> None:

@@ -103,3 +103,20 @@ def test_who_finds_no_thread_in_one_process_gets_one_in_another(tmp_path: Path) 
         while time.monotonic() - started < gunicorn_worker.BODY_TIMEOUT_S[1] - 2 or asked < 5:
             assert ask(port) < gunicorn_worker.BODY_TIMEOUT_S[1] - 1
             asked += 1
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def test_holes_in_the_heap_are_given_back() -> None:
+    # Below the size from which glibc gives each block pages of its own, and every tenth stays.
+    blocks = [bytearray(b"\1") * 60_000 for _ in range(2_000)]
+    kept = blocks[::10]
+    del blocks
+    before = resident_mb()
+
+    gunicorn_worker._give_back_memory()
+
+    assert resident_mb() < before - 60, len(kept)
