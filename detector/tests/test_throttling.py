@@ -22,6 +22,7 @@ from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertRedirects, assertTemplateUsed
 
 from deepfake_site.settings import redis_cache
+from detector import throttling
 from detector.private_redis import PrivateRedis
 from detector.tests.factories import make_user
 
@@ -154,6 +155,10 @@ class TestGuessing:
         for number in range(4):
             attempt(name="new", address=f"203.0.113.{number}")
         assert succeeded(attempt(PASSWORD, name="new", address=HERE))
+
+    def test_how_long_a_network_is_known_is_told(self) -> None:
+        days = throttling.KNOWN_NETWORK_S // (24 * 3600)
+        assertContains(Client().get(reverse("detector:about")), f"for {days} days where you have logged in")
 
     def test_what_is_refused_for_its_network_does_not_use_up_the_name(self, settings: Settings) -> None:
         settings.LOGIN_NAME_RATE = "8/h"
