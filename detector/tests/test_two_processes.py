@@ -1,7 +1,5 @@
 """The limit as users meet it: two real server processes, one Redis, requests at the same moment."""
 
-import http.client
-import json
 import os
 import re
 import signal
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.browser import Answer, Browser
 from detector.private_redis import PrivateRedis, dies_with_parent
 from detector.tests.factories import make_jpeg
 
@@ -25,51 +24,6 @@ pytestmark = pytest.mark.redis
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 40
-BOUNDARY = "two-processes"
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: str
-
-
-class Visitor:
-    """A browser without a screen: keeps its cookies, sends the form's token."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.cookies: dict[str, str] = {}
-
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        if self.cookies:
-            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        try:
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            for cookie in response.headers.get_all("Set-Cookie") or []:
-                name, _, value = cookie.partition(";")[0].partition("=")
-                self.cookies[name] = value
-            return Answer(response.status, response.headers, response.read().decode(errors="replace"))
-        finally:
-            connection.close()
-
-    def open_page(self) -> Answer:
-        return self.ask("GET", "/")
-
-    def upload(self, data: bytes | None = None, **headers: str) -> Answer:
-        parts = [
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n'
-            f"{self.cookies['csrftoken']}\r\n".encode(),
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="picture"; filename="a.jpg"\r\n'
-            "Content-Type: image/jpeg\r\n\r\n".encode(),
-            make_jpeg() if data is None else data,
-            f"\r\n--{BOUNDARY}--\r\n".encode(),
-        ]
-        content_type = f"multipart/form-data; boundary={BOUNDARY}"
-        return self.ask("POST", "/", b"".join(parts), **{"Content-Type": content_type}, **headers)
 
 
 @dataclass
@@ -77,9 +31,9 @@ class Site:
     ports: tuple[int, int]
     media: Path
 
-    def visitors(self, count: int) -> list[Visitor]:
+    def visitors(self, count: int) -> list[Browser]:
         """New visitors, by turns at the one process and the other."""
-        visitors = [Visitor(self.ports[number % 2]) for number in range(count)]
+        visitors = [Browser(self.ports[number % 2]) for number in range(count)]
         for visitor in visitors:
             assert visitor.open_page().status == 200
         return visitors
@@ -135,7 +89,7 @@ def wait_for(port: int) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
-            assert Visitor(port).ask("GET", "/healthz").status == 200
+            assert Browser(port).ask("GET", "/healthz").status == 200
         except OSError:
             time.sleep(0.1)
         else:
@@ -143,13 +97,13 @@ def wait_for(port: int) -> None:
     raise TimeoutError(f"The server on port {port} did not start.")
 
 
-def upload_together(visitors: list[Visitor], **headers: str) -> list[Answer]:
+def upload_together(visitors: list[Browser], **headers: str) -> list[Answer]:
     barrier = threading.Barrier(len(visitors))
 
     def upload(number: int) -> Answer:
         barrier.wait(20)
         own = {name: value.format(number) for name, value in headers.items()}
-        return visitors[number].upload(None, **own)
+        return visitors[number].upload(make_jpeg(), **own)
 
     with ThreadPoolExecutor(len(visitors)) as pool:
         return list(pool.map(upload, range(len(visitors))))
@@ -164,7 +118,7 @@ def test_of_ten_uploads_at_once_exactly_five_get_through(site: Site, redis_serve
         if answer.status == 429:
             wait = int(answer.headers["Retry-After"])
             assert 1 <= wait <= 24 * 3600
-            assert re.search(rf"\b{wait} seconds", answer.body)
+            assert re.search(rf"\b{wait} seconds", answer.text())
 
 
 def test_forged_addresses_get_no_more_through(site: Site, redis_server: PrivateRedis) -> None:
@@ -175,16 +129,16 @@ def test_forged_addresses_get_no_more_through(site: Site, redis_server: PrivateR
 
 def test_both_processes_tell_the_same_number_of_uploads_left(site: Site, redis_server: PrivateRedis) -> None:
     first, second = site.visitors(2)
-    assert first.upload().status == 302
-    assert second.upload().status == 302
+    assert first.upload(make_jpeg()).status == 302
+    assert second.upload(make_jpeg()).status == 302
     for visitor in (first, second):
-        assert "<strong>3</strong> of 5 uploads left" in visitor.open_page().body
+        assert "<strong>3</strong> of 5 uploads left" in visitor.open_page().text()
 
 
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
 def test_while_redis_is_down_only_uploads_are_refused(site: Site, redis_server: PrivateRedis, outage: str) -> None:
     visitor = site.visitors(1)[0]
-    assert visitor.upload().status == 302
+    assert visitor.upload(make_jpeg()).status == 302
     before = site.stored_pictures()
     process = redis_server.process
     assert process is not None
@@ -194,15 +148,15 @@ def test_while_redis_is_down_only_uploads_are_refused(site: Site, redis_server: 
         process.send_signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
-        refused = visitor.upload()
-        script = visitor.upload(Accept="application/json")
+        refused = visitor.upload(make_jpeg())
+        script = visitor.upload(make_jpeg(), Accept="application/json")
         page = visitor.open_page()
         assert time.monotonic() - started < 10
         assert (refused.status, script.status, page.status) == (503, 503, 200)
         assert refused.headers["Retry-After"] == "30"
-        assert "try again shortly" in refused.body
-        assert "try again shortly" in json.loads(script.body)["error"]
-        assert "Uploads are paused" in page.body
+        assert "try again shortly" in refused.text()
+        assert "try again shortly" in str(script.json()["error"])
+        assert "Uploads are paused" in page.text()
         for path in ("/history/", "/about/", "/healthz", "/accounts/login/"):
             assert visitor.ask("GET", path).status == 200
         assert site.stored_pictures() == before
@@ -211,12 +165,12 @@ def test_while_redis_is_down_only_uploads_are_refused(site: Site, redis_server: 
             redis_server.start()
         else:
             process.send_signal(signal.SIGCONT)
-    assert visitor.upload().status == 302
+    assert visitor.upload(make_jpeg()).status == 302
 
 
 def test_a_body_that_is_too_large_is_answered_and_not_taken_in(site: Site, redis_server: PrivateRedis) -> None:
     visitor = site.visitors(1)[0]
     answer = visitor.upload(b"\xff" * (17 * 1024 * 1024), Accept="application/json")
     assert answer.status == 413
-    assert "too large" in json.loads(answer.body)["error"]
-    assert "<strong>5</strong> of 5 uploads left" in visitor.open_page().body
+    assert "too large" in str(answer.json()["error"])
+    assert "<strong>5</strong> of 5 uploads left" in visitor.open_page().text()

@@ -28,6 +28,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
+from benchmarks.browser import Browser
 from detector import metrics, services
 from detector import readiness as readiness_module
 from detector.exceptions import ModelUnavailable
@@ -39,7 +40,7 @@ from detector.request_ids import HEADER, RequestIdMiddleware, current_request_id
 from detector.room import Room
 from detector.tests.factories import FakePredictor, make_jpeg, make_prediction, make_upload
 from detector.tests.test_serve import eventually
-from detector.tests.test_two_processes import Visitor, wait_for
+from detector.tests.test_two_processes import wait_for
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-more-than-16-characters"
@@ -395,11 +396,11 @@ def port_of(process: psutil.Popen) -> int:
 
 
 def samples(port: int) -> dict[tuple[str, ...], float]:
-    answer = Visitor(port).ask("GET", "/metrics", Authorization=f"Bearer {TOKEN}")
+    answer = Browser(port).ask("GET", "/metrics", Authorization=f"Bearer {TOKEN}")
     assert answer.status == 200
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.body)
+        for family in text_string_to_metric_families(answer.text())
         for sample in family.samples
     }
 
@@ -415,7 +416,7 @@ def access_lines(log: Path, ids: list[str]) -> dict[str, dict[str, Any]]:
 def test_two_processes_log_and_count_as_one(server: tuple[psutil.Popen, Path], redis_server: PrivateRedis) -> None:
     process, folder = server
     port = port_of(process)
-    visitors = [Visitor(port) for _ in range(3)]
+    visitors = [Browser(port) for _ in range(3)]
     for number, visitor in enumerate(visitors):
         address = {"X-Forwarded-For": f"203.0.113.{number}"}
         assert visitor.ask("GET", "/", None, **address).status == 200
@@ -443,7 +444,7 @@ def test_two_processes_log_and_count_as_one(server: tuple[psutil.Popen, Path], r
     # What a proxy gave as id stands in the answer and in the access line of whichever process answered.
     ids = [f"{number:032x}" for number in range(6)]
     for request_id in ids:
-        answer = Visitor(port).ask("GET", "/about/?query=secret", None, **{HEADER: request_id})
+        answer = Browser(port).ask("GET", "/about/?query=secret", None, **{HEADER: request_id})
         assert answer.headers[HEADER] == request_id
     accesses = eventually(lambda: access_lines(folder / "log", ids), 20)  # an answer is logged after it was sent
     for request_id in ids:
