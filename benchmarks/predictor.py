@@ -1,14 +1,20 @@
 """What one prediction costs, against the original's way: `make bench`.
 
 Prints two kinds of tables. The first compares ways to run the same network on one face; its baseline is the original's
-`keras_model.predict`. The second compares the whole of `detect` with the sum of its parts for pictures of 1, 4 and 12
-megapixels. The pictures are generated from the public-domain portrait that comes with scikit-image.
+`keras_model.predict`. The second compares the stages of a detection, the whole of `detect`, and all of an upload's work
+with the sum of decoding, finding faces and the network, for pictures of 1, 4 and 12 megapixels. The pictures are
+generated from the public-domain portrait that comes with scikit-image.
 """
 
 import argparse
-from collections.abc import Callable
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import uuid4
 
+import django
 import keras
 import numpy as np
 import tensorflow as tf
@@ -16,6 +22,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from benchmarks.pictures import portrait
+from benchmarks.sites import prepare, site_environment
 from benchmarks.timing import interleaved, print_table
 from detector.faces import BoundingBox, FaceDetector
 from detector.images import DecodedImage, decode_image
@@ -26,6 +33,7 @@ MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
 KERAS_PREDICT = "Keras predict (the original)"
 LITERT = "bare LiteRT loop, same network, 1 thread"
 PARTS = "decode + faces + network, one by one"
+SIZES = (1, 4, 12)  # megapixels
 
 
 def bench_network(rounds: int) -> None:
@@ -81,34 +89,83 @@ def detection_paths(
 
     def parts() -> None:
         decode_image(data)
-        face_detector.detect(image.pixels)
+        face_detector.detect(image.picture)
         network()
 
     return {
         "decode": lambda: decode_image(data),
-        "faces": lambda: face_detector.detect(image.pixels),
+        "faces": lambda: face_detector.detect(image.picture),
         "network": network,
         PARTS: parts,
         "detect": lambda: predictor.predict(decode_image(data)),
     }
 
 
-def bench_detection(rounds: int) -> None:
-    """Prints what the whole of `detect` costs against its parts, for each size and format."""
+def cut_out(image: DecodedImage, crops: list[BoundingBox]) -> list[NDArray[np.uint8]]:
+    return [face_input(image.picture, crop) for crop in crops]
+
+
+def storing_paths(data: bytes) -> dict[str, Callable[[], object]]:
+    """Returns what is made and kept of a detection besides its verdict, and all of an upload's work, each as a call."""
+    from django.core.files.base import ContentFile
+    from django.db import transaction
+
+    from detector import pending, services
+    from detector.heatmaps import encode_heatmap
+    from detector.images import encode_jpeg
+    from detector.models import Detection, picture_path, thumbnail_path
+    from detector.similarity import perceptual_hash
+
+    def create() -> Detection:
+        return services.detection_create(
+            owner=None, session_key="0" * 40, data=data, image=decode_image(data), original_name="portrait"
+        )
+
+    image, detection = decode_image(data), create()
+    thumbnail = encode_jpeg(image.picture, max_side=services.THUMBNAIL_SIDE)
+
+    def row() -> None:
+        detection.pk = uuid4()
+        with transaction.atomic():
+            detection.save(force_insert=True)
+
+    def files() -> None:
+        detection.pk = uuid4()
+        pending.note(detection.pk, [picture_path(detection, ""), thumbnail_path(detection, "")], is_first=True)
+        detection.image.save("", ContentFile(data), save=False)
+        detection.thumbnail.save("", ContentFile(thumbnail), save=False)
+        pending.forget(detection.pk)
+
+    return {
+        "perceptual hash": lambda: perceptual_hash(image.picture),
+        "thumbnail": lambda: encode_jpeg(image.picture, max_side=services.THUMBNAIL_SIDE),
+        "stored files, with their note": files,
+        "database row": row,
+        "heat map": lambda: encode_heatmap(detection.faces, width=detection.width, height=detection.height),
+        "detect and store": create,
+    }
+
+
+def bench_detection(rounds: int, sizes: Sequence[int]) -> None:
+    """Prints what the whole of `detect`, and of detecting and storing, costs against its parts."""
     predictor = load_predictor(MODEL_DIR)
     classifier = LiteRTClassifier((MODEL_DIR / "model.tflite").read_bytes(), num_threads=1)
     face_detector = FaceDetector()
     for file_format in ("JPEG", "PNG"):
-        for megapixels in (1, 4, 12):
+        for megapixels in sizes:
             data = portrait(megapixels, file_format)
             image = decode_image(data)
-            height, width = image.pixels.shape[:2]
-            found = face_detector.detect(image.pixels)
+            width, height = image.picture.size
+            found = face_detector.detect(image.picture)
             crops = [square_crop(each.to_pixels(width, height), width=width, height=height) for each in found]
-            faces = [face_input(image.pixels, crop) for crop in crops]
+            faces = cut_out(image, crops)
 
             title = f"{megapixels} MP {file_format}, {len(data) / 1e6:.1f} MB, {len(faces)} face(s)"
-            paths = detection_paths(predictor, face_detector, classifier, data, image, faces)
+            paths: dict[str, Callable[[], object]] = {
+                **detection_paths(predictor, face_detector, classifier, data, image, faces),
+                "crop": functools.partial(cut_out, image, crops),
+                **storing_paths(data),
+            }
             timings = interleaved(paths, rounds=rounds, calls=3 if megapixels == 1 else 1)
             print_table(title, timings, baseline=PARTS)
 
@@ -117,9 +174,15 @@ def main() -> None:
     """Runs all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="megapixels")
     options = parser.parse_args()
     bench_network(options.rounds)
-    bench_detection(options.rounds)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        environment = site_environment(Path(folder)) | {"DJANGO_SETTINGS_MODULE": "deepfake_site.settings"}
+        prepare(environment)
+        os.environ.update(environment)
+        django.setup()
+        bench_detection(options.rounds, options.sizes)
 
 
 if __name__ == "__main__":

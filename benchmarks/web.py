@@ -7,9 +7,12 @@ system time of all processes of a site. The demo's network has random weights, w
 """
 
 import argparse
+import http.client
+import math
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -36,25 +39,30 @@ PARTS = "decode + faces + network, in one process"
 class Load:
     """What a site did in its turns."""
 
-    seconds: list[float] = field(default_factory=list)  # of each visit
+    seconds: list[float] = field(default_factory=list)  # of each visit that had its answers
+    failures: Counter[str] = field(default_factory=Counter)
     wall_s: float = 0.0
     cpu_s: float = 0.0
 
     @property
     def p50_ms(self) -> float:
-        return statistics.median(self.seconds) * 1000
+        return statistics.median(self.seconds) * 1000 if self.seconds else math.nan
 
     @property
     def p95_ms(self) -> float:
-        return sorted(self.seconds)[int(len(self.seconds) * 0.95)] * 1000
+        return sorted(self.seconds)[int(len(self.seconds) * 0.95)] * 1000 if self.seconds else math.nan
 
     @property
     def per_second(self) -> float:
-        return len(self.seconds) / self.wall_s
+        return len(self.seconds) / self.wall_s if self.wall_s else math.nan
 
     @property
     def cpu_ms(self) -> float:
-        return self.cpu_s / len(self.seconds) * 1000
+        return self.cpu_s / len(self.seconds) * 1000 if self.seconds else math.nan
+
+
+class Refused(Exception):
+    """A site answered something else than what a visit needs."""
 
 
 Visit = Callable[[Browser, bytes], None]
@@ -85,11 +93,11 @@ def upload_alone(browser: Browser, picture: bytes) -> str:
 
 def require(holds: bool, answer: Answer) -> None:
     if not holds:
-        raise SystemExit(f"A site answered {answer.status}: {answer.text()[:500]}")
+        raise Refused(f"status {answer.status}")
 
 
 def take_turn(site: RunningSite, visit: Visit, picture: bytes, *, clients: int, visits: int, load: Load) -> None:
-    """Lets so many clients make so many visits, together, and adds what it took."""
+    """Lets so many clients make so many visits, together, and adds what it took; visits that failed only count."""
     browsers = [Browser(site.port) for _ in range(clients)]
     for browser in browsers:
         browser.open_page()
@@ -98,8 +106,12 @@ def take_turn(site: RunningSite, visit: Visit, picture: bytes, *, clients: int, 
         times = []
         for _ in range(number, visits, clients):
             started = time.perf_counter()
-            visit(browsers[number], picture)
-            times.append(time.perf_counter() - started)
+            try:
+                visit(browsers[number], picture)
+            except (Refused, OSError, http.client.HTTPException) as error:
+                load.failures[str(error) or type(error).__name__] += 1
+            else:
+                times.append(time.perf_counter() - started)
         return times
 
     cpu, started = site.cpu_s(), time.perf_counter()
@@ -118,10 +130,10 @@ def parts_of(picture: bytes) -> Callable[[], object]:
 
     def parts() -> None:
         image = decode_image(picture)
-        height, width = image.pixels.shape[:2]
-        for face in detector.detect(image.pixels):
+        width, height = image.picture.size
+        for face in detector.detect(image.picture):
             crop = square_crop(face.to_pixels(width, height), width=width, height=height, margin=spec.face_margin)
-            classifier(face_input(image.pixels, crop, size=spec.input_size, max_source_side=spec.max_source_side))
+            classifier(face_input(image.picture, crop, size=spec.input_size, max_source_side=spec.max_source_side))
 
     parts()
     return parts
@@ -138,15 +150,20 @@ def measure_parts(parts: Callable[[], object], calls: int, load: Load) -> None:
 
 def print_table(title: str, loads: dict[str, Load]) -> None:
     reference = loads[DEMO]
-    print(f"\n{title}\n{'':46}{'n':>5}{'p50 ms':>9}{'p95 ms':>9}{'1/s':>8}{'CPU ms':>9}{'p50 x':>8}{'CPU x':>8}")
+    figures = f"{'p50 ms':>9}{'p95 ms':>9}{'1/s':>8}{'CPU ms':>9}{'p50 x':>8}{'CPU x':>8}"
+    print(f"\n{title}\n{'':46}{'n':>5}{'failed':>7}{figures}")
     for name, load in loads.items():
         ratios = f"{load.p50_ms / reference.p50_ms:>8.3f}{load.cpu_ms / reference.cpu_ms:>8.3f}"
         mark = "  (baseline)" if name == DEMO else ""
         print(
-            f"{name:46}{len(load.seconds):>5}{load.p50_ms:>9.1f}{load.p95_ms:>9.1f}{load.per_second:>8.1f}"
+            f"{name:46}{len(load.seconds):>5}{load.failures.total():>7}"
+            f"{load.p50_ms:>9.1f}{load.p95_ms:>9.1f}{load.per_second:>8.1f}"
             f"{load.cpu_ms:>9.1f}{ratios}{mark}",
             flush=True,
         )
+    for name, load in loads.items():
+        for reason, count in load.failures.most_common(3):
+            print(f"{name}: {count} x {reason}", flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +180,7 @@ class Bar:
 
 
 def bench_start(folder: Path, database_url: str, starts: int) -> tuple[list[float], list[float]]:
-    """Seconds from start to first answer of the demo and of this project, started by turns."""
+    """Seconds from start to first answer of the demo and of this project, started by turns and stopped again."""
     demo_s, own_s = [], []
     for _ in range(starts):
         with flask_demo(folder) as demo:
@@ -223,7 +240,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         url = stack.enter_context(private_postgres()) if options.database == "postgres" else ""
-        demo_s, own_s = bench_start(folder, url, 1 if options.quick else 3)
+        demo_s, own_s = bench_start(folder, url, 0 if options.quick else 2)
         demo = stack.enter_context(flask_demo(folder))
         own = stack.enter_context(this_project(folder, database_url=url))
         if url:
@@ -236,6 +253,8 @@ def main() -> None:
             rounds=1 if options.quick else options.rounds,
             visits=2 if options.quick else options.visits,
         )
+        demo_s.append(demo.first_answer_s)
+        own_s.append(own.first_answer_s)
         bars += bench_resources(demo, own, statistics.median(demo_s), statistics.median(own_s))
         print(f"\n{'Bars':62}{'':>9}{'wanted':>7}{'found':>8}  holds")
         print("\n".join(bar.line() for bar in bars))
