@@ -24,6 +24,11 @@ class Stage:
         margins: Lowest and highest side of the random crop, as a multiple of the face box; pictures that show less than
             that around the face are cropped tighter still, so that they too are seen at several scales.
         matched_boost: Multiplies the share of the sources that hold both classes: there the source gives nothing away.
+        real_share: Share of the draws that are real faces, before some of them are blended.
+        pseudo_fake_share: Share of the real draws that are turned into blended fakes (Shiohara & Yamasaki, "Detecting
+            Deepfakes with Self-Blended Images", CVPR 2022), labelled fake; None takes the config's. At a half, each
+            source of real photos is real as often as fake, so that its look says nothing.
+        fake_donors: Whether fakes lend their faces to blends too; a generated face in a real photo is no less fake.
     """
 
     epochs: int
@@ -34,6 +39,9 @@ class Stage:
     pair_share: float = 0.0
     matched_boost: float = 1.0
     margins: tuple[float, float] = (1.2, 2.0)
+    real_share: float = 0.5
+    pseudo_fake_share: float | None = None
+    fake_donors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,10 @@ class Config:
         label_smoothing: Keeps the logits of the easy sources from growing without bound.
         source_power: A source of n pictures is drawn in proportion to n ** source_power within its class: 1.0 lets the
             large sources rule, 0.0 wears out the small ones.
-        pseudo_fake_share: Share of the real draws that are turned into blended fakes (Shiohara & Yamasaki, "Detecting
-            Deepfakes with Self-Blended Images", CVPR 2022), labelled fake.
+        pseudo_fake_share: What a stage's is where it says nothing.
+        average: (number of a stage, share) of the weights whose mean is the result, shares adding up to 1; empty: the
+            last stage's. Between two stages of one run lie networks that keep much of what either learnt (Wortsman et
+            al., "Robust fine-tuning of zero-shot models", CVPR 2022).
         limit_per_source: Uses at most this many pictures of each source and split; None uses all.
     """
 
@@ -83,6 +93,30 @@ class Config:
                 matched_boost=1.2,
                 margins=(1.2, 2.0),
             ),
+            Stage(
+                epochs=12,
+                size=192,
+                learning_rate=2e-4,
+                augmentation=0.4,
+                pair_share=0.4,
+                matched_boost=1.4,
+                margins=(0.95, 2.0),
+                real_share=0.6,
+                pseudo_fake_share=0.4,
+                fake_donors=True,
+            ),
+            Stage(
+                epochs=9,
+                size=224,
+                learning_rate=1.2e-4,
+                augmentation=0.3,
+                pair_share=0.3,
+                matched_boost=1.3,
+                margins=(1.2, 2.0),
+                real_share=0.55,
+                pseudo_fake_share=0.3,
+                fake_donors=True,
+            ),
         )
     )
     weight_decay: float = 1e-4
@@ -92,7 +126,13 @@ class Config:
     label_smoothing: float = 0.05
     source_power: float = 0.5
     pseudo_fake_share: float = 0.15
+    average: tuple[tuple[int, float], ...] = ()
     limit_per_source: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses shares that would scale the weights."""
+        if self.average and abs(sum(share for _stage, share in self.average) - 1.0) > 1e-9:
+            raise ValueError(f"The shares of the average add up to {sum(share for _stage, share in self.average)}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, fit for JSON."""
@@ -113,8 +153,13 @@ class Config:
             stages = [Stage(**stage) for stage in values["stages"]]
             # JSON knows lists only; equal settings have to compare equal.
             values["stages"] = tuple(replace(stage, margins=(stage.margins[0], stage.margins[1])) for stage in stages)
+        if "average" in values:
+            values["average"] = tuple((number, share) for number, share in values["average"])
         return cls(**values)
 
+
+# What `make train` runs.
+FULL = Config(average=((5, 0.4), (6, 0.6)))
 
 # Every stage of a run on a few pictures, in about two minutes: shows that the code works, not that the model does.
 # It has to learn a little all the same, since calibration refuses a network whose logits do not rise with fakeness;
@@ -134,7 +179,11 @@ SMOKE = Config(
             pair_share=0.5,
             matched_boost=1.5,
             margins=(0.95, 1.8),
+            real_share=0.6,
+            pseudo_fake_share=0.4,
+            fake_donors=True,
         ),
     ),
+    average=((1, 0.25), (2, 0.75)),
     limit_per_source=3,
 )

@@ -164,9 +164,9 @@ def _boxes_version(faces_dir: Path) -> str:
 
 
 def sampling_weights(
-    samples: Sequence[Sample], *, source_power: float, matched_boost: float = 1.0
+    samples: Sequence[Sample], *, source_power: float, matched_boost: float = 1.0, real_share: float = 0.5
 ) -> NDArray[np.float64]:
-    """Returns (n,) probabilities that sum to 1: half for each class, sources within a class by n ** source_power.
+    """Returns (n,) probabilities that sum to 1: sources within a class by n ** source_power.
 
     Frames of one FaceForensics++ video are near-duplicates, so within a source a group counts once.
 
@@ -174,6 +174,7 @@ def sampling_weights(
         samples: What is drawn from.
         source_power: 1.0 lets the large sources rule, 0.0 gives each source the same share.
         matched_boost: Multiplies the share of the sources that hold both classes.
+        real_share: What the real ones sum to.
 
     Raises:
         ValueError: A class is absent.
@@ -189,7 +190,7 @@ def sampling_weights(
     if not all(totals.values()):
         raise ValueError("Training needs pictures of both classes.")
     weights = [
-        0.5
+        (real_share if sample.label == REAL else 1.0 - real_share)
         * shares[sample.label, sample.source]
         / totals[sample.label]
         / len(groups[sample.label, sample.source])

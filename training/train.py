@@ -14,7 +14,7 @@ from detector.predictor import DecisionRule
 from detector.preprocessing import INPUT_SIZE
 from training.augment import evaluation_input, training_input
 from training.calibration import fit, fit_band
-from training.config import SMOKE, Config, Stage
+from training.config import FULL, SMOKE, Config, Stage
 from training.data import (
     FAKE,
     REAL,
@@ -45,10 +45,16 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._epoch = first_epoch
         samples = [each.sample for each in pictures]
         self._weights = sampling_weights(
-            samples, source_power=config.source_power, matched_boost=self._stage.matched_boost
+            samples,
+            source_power=config.source_power,
+            matched_boost=self._stage.matched_boost,
+            real_share=self._stage.real_share,
         )
+        own = self._stage.pseudo_fake_share
+        self._blend_share = config.pseudo_fake_share if own is None else own
         self._counterparts = counterparts(samples)
-        self._donors = [each for each in pictures if each.sample.label == REAL and each.keypoints is not None]
+        labels = (REAL, FAKE) if self._stage.fake_donors else (REAL,)
+        self._donors = [each for each in pictures if each.sample.label in labels and each.keypoints is not None]
 
     def __len__(self) -> int:
         return self._config.draws_per_epoch // self._config.batch_size
@@ -82,7 +88,7 @@ class AugmentedBatches(keras.utils.PyDataset):
             seed = int(rng.integers(2**63))
             can_blend = picture.sample.label == REAL and picture.keypoints is not None
             donor = None
-            if can_blend and rng.random() < self._config.pseudo_fake_share:
+            if can_blend and rng.random() < self._blend_share:
                 donor = self._donors[int(rng.integers(len(self._donors)))]
             add(picture, picture.sample.label if donor is None else FAKE, seed, donor)
             if len(inputs) < self._config.batch_size and rng.random() < self._stage.pair_share:
@@ -131,7 +137,19 @@ def train(
             continue
         _fit_stage(model, backbone, config, number, stage, pictures, validation, run_dir)
         model.save_weights(finished)
+    if config.average:
+        _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
     return model
+
+
+def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:
+    """Gives the model the mean of the stored weights, each with its share."""
+    means: list[NDArray[np.float32]] = []
+    for path, share in parts:
+        model.load_weights(path)
+        weights = [share * weight for weight in model.get_weights()]
+        means = [mean + weight for mean, weight in zip(means, weights, strict=True)] if means else weights
+    model.set_weights(means)
 
 
 def _claim(run_dir: Path, config: Config) -> None:
@@ -226,13 +244,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Trains, calibrates, exports and evaluates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="every stage on a few pictures, about two minutes")
-    parser.add_argument("--config", type=Path, help="JSON with other settings than the defaults of training/config.py")
+    parser.add_argument("--config", type=Path, help="JSON with other settings than FULL of training/config.py")
     parser.add_argument("--run-dir", type=Path, help="checkpoints and logs (default: training/runs/default or smoke)")
     parser.add_argument("--model-dir", type=Path, help="where the model is written (default: models/mobilenet_v2)")
     options = parser.parse_args(arguments)
     if options.smoke and options.model_dir is None:
         parser.error("--smoke needs --model-dir: its model must not replace the real one")
-    config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else Config()
+    config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else FULL
     run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
     model = train(config, run_dir)
     finish(model, config, options.model_dir or MODEL_DIR, cache_dir=run_dir.parent)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from training.config import SMOKE, Config, Stage
+from training.config import FULL, SMOKE, Config, Stage
 
 
-@pytest.mark.parametrize("config", [Config(), SMOKE], ids=["default", "smoke"])
+@pytest.mark.parametrize("config", [FULL, SMOKE], ids=["full", "smoke"])
 def test_a_config_survives_json(config: Config) -> None:
     assert Config.from_json(json.dumps(config.to_dict())) == config
 
@@ -22,7 +22,7 @@ def test_stages_are_read() -> None:
     assert config.stages == (Stage(epochs=2, size=160, learning_rate=0.1),)
 
 
-@pytest.mark.parametrize("config", [Config(), SMOKE], ids=["default", "smoke"])
+@pytest.mark.parametrize("config", [FULL, SMOKE], ids=["full", "smoke"])
 def test_the_last_stage_trains_what_is_served(config: Config) -> None:
     assert config.stages[-1].size == 224
     assert config.stages[0].train_from > 0
@@ -31,3 +31,8 @@ def test_the_last_stage_trains_what_is_served(config: Config) -> None:
 def test_margins_survive_json() -> None:
     stage = Stage(epochs=1, size=96, learning_rate=0.1, margins=(0.9, 1.5))
     assert Config.from_json(json.dumps(Config(stages=(stage,)).to_dict())).stages == (stage,)
+
+
+def test_shares_of_an_average_add_up() -> None:
+    with pytest.raises(ValueError, match="add up"):
+        Config(average=((0, 0.5), (1, 0.6)))

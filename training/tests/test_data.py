@@ -65,6 +65,11 @@ def test_classes_and_sources_are_balanced() -> None:
     assert weights[100:104].sum() == pytest.approx(0.5 * 2 / 12)
 
 
+def test_the_share_of_the_real_ones_can_be_another() -> None:
+    samples = [make_sample(REAL, "reals", "1"), make_sample(REAL, "reals", "2"), make_sample(FAKE, "fakes", "3")]
+    assert sampling_weights(samples, source_power=0.5, real_share=0.6).tolist() == pytest.approx([0.3, 0.3, 0.4])
+
+
 def test_frames_of_one_video_share_its_weight() -> None:
     samples = [make_sample(REAL, "videos", "one")] * 9 + [make_sample(REAL, "videos", "two"), make_sample(FAKE)]
     weights = sampling_weights(samples, source_power=1.0)
