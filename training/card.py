@@ -83,7 +83,23 @@ def _leave_one_out(variants: dict[str, Any]) -> str:
         if not aucs:
             continue
         lines.append(f"- {variant}: mean AUC over {len(aucs)} kinds of fakes {sum(aucs) / len(aucs):.3f}")
-    return "\n".join(lines) + "\n\n" + _table(rows, intervals=True)
+    more = [
+        (name, row["auc_same_sources"], row["auc_change"])
+        for name, row in rows
+        if "auc_same_sources" in row and "auc_change" in row
+    ]
+    return "\n\n".join(["\n".join(lines), _table(rows, intervals=True), *([_folds_in_depth(more)] if more else [])])
+
+
+def _folds_in_depth(rows: list[tuple[str, float | None, dict[str, float | None]]]) -> str:
+    """Against the same sources alone, and what deliveries change in the AUC."""
+    deliveries = list(rows[0][2])
+    head = ["", "AUC against the same sources", *(f"AUC, change by {name}" for name in deliveries)]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for name, beside, change in rows:
+        changes = ("–" if change[each] is None else f"{change[each]:+.3f}" for each in deliveries)
+        lines.append(_line([name, "–" if beside is None else f"{beside:.3f}", *changes]))
+    return "\n".join(lines)
 
 
 def _deliveries(deliveries: dict[str, Any]) -> str:

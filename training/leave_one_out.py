@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from detector.predictor import DecisionRule
+from detector.preprocessing import scaled
 from training.calibration import fit, fit_band
 from training.card import write_card
 from training.config import Config, Stage
-from training.data import FAKE, KINDS, REAL, Sample, limited, load_pictures, read_manifest
-from training.evaluate import rounded
+from training.data import FAKE, KINDS, REAL, FacePicture, Sample, limited, load_pictures, read_manifest
+from training.evaluate import DELIVERIES, rounded
 from training.export import write_atomically
 from training.metrics import table_row
 from training.paths import FACES_DIR, MODEL_DIR, RUNS_DIR
@@ -58,8 +62,9 @@ def _changed(**values: Any) -> Config:
 VARIANTS = {
     "plain": SHORT,
     "paired": _changed(pair_share=0.5, matched_boost=1.5),
+    "blends": _changed(pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True),
 }
-SHIPPED = "paired"
+SHIPPED = "blends"
 
 
 def folds() -> dict[str, tuple[int, Callable[[Sample], bool]]]:
@@ -81,6 +86,9 @@ def _is_real_of(sources: tuple[str, ...]) -> Callable[[Sample], bool]:
 def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> dict[str, Any]:
     """Returns the table row of one fold: the left-out pictures of `val` against the other class of `val`.
 
+    Besides, `auc_same_sources`: against those of the other class that come from the same sources, None where there are
+    none; and `auc_change`: what each delivery changes in the AUC.
+
     Args:
         name: A key of `folds`.
         config: The schedule; its last stage's size is the one measured at.
@@ -93,11 +101,20 @@ def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> 
     pictures = [each for each in load_pictures(faces_dir, samples, cache_dir=runs_dir, progress=False) if each.served]
     labels = np.array([each.sample.label for each in pictures])
     left_out = np.array([is_left_out(each.sample) for each in pictures])
-    logits = network_logits(model, pictures, size=config.stages[-1].size, batch_size=config.batch_size)
+    sizes = {"size": config.stages[-1].size, "batch_size": config.batch_size}
+    logits = network_logits(model, pictures, **sizes)
     calibration = fit(logits[~left_out], labels[~left_out], rule=DecisionRule())
     known = calibration.probabilities(logits[~left_out])
     band = fit_band(known, labels[~left_out], rule=DecisionRule())
     measured = left_out | (labels != label)
+    sources = np.array([each.sample.source for each in pictures])
+    beside = measured & np.isin(sources, list(set(sources[left_out])))
+    judged = [each for each, use in zip(pictures, measured, strict=True) if use]
+    clean = _auc(labels[measured], logits[measured])
+    change = {}
+    for delivery, deliver in DELIVERIES.items():
+        after = network_logits(model, [_delivered(each, deliver) for each in judged], **sizes)
+        change[delivery] = _difference(_auc(labels[measured], after), clean)
     return {
         **table_row(
             labels[measured],
@@ -107,7 +124,23 @@ def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> 
             prior=calibration.prior,
         ),
         "prior": calibration.prior,
+        "auc_same_sources": _auc(labels[beside], logits[beside]),
+        "auc_change": change,
     }
+
+
+def _auc(labels: NDArray[np.int_], logits: NDArray[np.float64]) -> float | None:
+    return float(roc_auc_score(labels, logits)) if len(set(labels)) == 2 else None
+
+
+def _difference(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else value - reference
+
+
+def _delivered(picture: FacePicture, deliver: Callable[[Image.Image], Image.Image]) -> FacePicture:
+    """The picture after its way, with the box where it was: what a lost face costs is in the evaluation of `test`."""
+    pixels = np.asarray(deliver(Image.fromarray(picture.pixels)))
+    return replace(picture, pixels=pixels, bbox=scaled(picture.bbox, pixels.shape[1] / picture.pixels.shape[1]))
 
 
 def mean_over_kinds(rows: Mapping[str, Any]) -> float | None:
@@ -139,7 +172,9 @@ def main(arguments: list[str] | None = None) -> None:
         stored[name] = rounded(row)
         stored["config"] = config.to_dict()
         write_atomically(path, (json.dumps(metrics, indent=1) + "\n").encode())
-        print(f"{name:20} n {row['n']:5}", *(f"{key} {row[key]:.3f}" for key in ("auc", "real_acc", "fake_acc")))
+        figures = ("auc", "auc_same_sources", "real_acc", "fake_acc")
+        shown = (f"{key} {row[key]:.3f}" for key in figures if row[key] is not None)
+        print(f"{name:20} n {row['n']:5}", *shown, flush=True)
     mean = mean_over_kinds(stored)
     if mean is not None:
         print(f"mean AUC over the kinds of fakes: {mean:.3f}")

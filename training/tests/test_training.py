@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.predictor import load_predictor
+from training.evaluate import DELIVERIES
 
 pytestmark = pytest.mark.training
 
@@ -79,13 +80,19 @@ def test_a_kind_of_fakes_can_be_left_out(smoke: tuple[Path, Path]) -> None:
         "training.leave_one_out", *trial, "--runs-dir", str(run_dir.parent / "folds"), "--model-dir", str(model_dir)
     )
 
-    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"]["paired"]["fake_edit"]
+    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"]["blends"]["fake_edit"]
     # Two retouched pictures, against at most two reals of each source.
     assert row["n_fake"] == 2
     assert row["n_real"] > 20
     assert 0 <= row["auc"] <= 1
+    # Photoshop edits come with the portraits that they were made from.
+    assert 0 <= row["auc_same_sources"] <= 1
+    assert row["auc_change"].keys() == DELIVERIES.keys()
+    assert all(abs(change) <= 1 for change in row["auc_change"].values())
     assert "fake_edit" in printed
-    assert "without fake_edit" in (model_dir / "README.md").read_text()
+    card = (model_dir / "README.md").read_text()
+    assert "without fake_edit" in card
+    assert "AUC, change by halved" in card
 
 
 def test_an_interrupted_run_goes_on_from_its_last_stage(smoke: tuple[Path, Path]) -> None:
@@ -136,6 +143,65 @@ def test_folding_keeps_the_backbone_s_function(tmp_path: Path) -> None:
     assert float(result.stdout.split()[-1]) < 1e-3
 
 
+BLENDING = """
+import dataclasses, sys
+import numpy as np
+from training.config import SMOKE, Stage
+from training.data import FAKE, REAL
+from training.tests.factories import make_face_picture
+from training.train import AugmentedBatches
+pictures = [make_face_picture(label) for label in (REAL, FAKE)]
+for share, donors in ((0.0, False), (1.0, False), (1.0, True)):
+    stage = Stage(epochs=1, size=32, learning_rate=1e-4, real_share=0.5, pseudo_fake_share=share, fake_donors=donors)
+    config = dataclasses.replace(SMOKE, stages=(stage,), batch_size=64, draws_per_epoch=64)
+    batches = AugmentedBatches(pictures, config, stage_number=0)
+    print(float(batches[0][1].mean()), len(batches._donors))
+"""
+
+
+def test_a_stage_says_how_many_reals_are_blended_and_with_whom(tmp_path: Path) -> None:
+    script = tmp_path / "blending.py"
+    script.write_text(BLENDING)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    none, every, fakes_too = (line.split() for line in result.stdout.splitlines()[-3:])
+
+    assert 0.2 < float(none[0]) < 0.8
+    assert [float(every[0]), float(fakes_too[0])] == [1.0, 1.0]
+    assert [int(each[1]) for each in (none, every, fakes_too)] == [1, 1, 2]
+
+
+AVERAGE = """
+import sys
+from pathlib import Path
+import numpy as np
+from training.config import SMOKE
+from training.train import train
+run_dir = Path(sys.argv[1])
+model = train(SMOKE, run_dir)
+result = model.get_weights()
+means = [np.zeros_like(weight) for weight in result]
+for number, share in SMOKE.average:
+    model.load_weights(run_dir / f"stage_{number}.weights.h5")
+    means = [mean + share * weight for mean, weight in zip(means, model.get_weights())]
+last = model.get_weights()
+print(max(float(np.abs(a - b).max()) for a, b in zip(result, means)))
+print(max(float(np.abs(a - b).max()) for a, b in zip(result, last)))
+"""
+
+
+def test_the_result_is_the_mean_of_the_stages_named(smoke: tuple[Path, Path], tmp_path: Path) -> None:
+    script = tmp_path / "average.py"
+    script.write_text(AVERAGE)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), str(smoke[0])]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    from_mean, from_last = (float(line) for line in result.stdout.splitlines()[-2:])
+
+    assert from_mean < 1e-6
+    assert from_last > 1e-4
+
+
 INTERRUPTED = """
 import sys
 from dataclasses import replace
@@ -144,7 +210,8 @@ import keras
 from training.config import SMOKE, Stage
 from training.train import train
 
-config = replace(SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(Stage(epochs=2, size=96, learning_rate=1e-4),))
+stage = Stage(epochs=2, size=96, learning_rate=1e-4)
+config = replace(SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(stage,), average=())
 
 
 class Killed(keras.callbacks.Callback):
