@@ -35,16 +35,21 @@ class OutageMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if isinstance(exception, Overloaded):
-            logger.warning("Overloaded: refused %s %s", request.method, request.path)
-            return unavailable(request, OVERLOADED_SENTENCE, OVERLOADED_RETRY_AFTER_S)
-        if isinstance(exception, OSError) and exception.errno in STORAGE_ERRORS:
-            logger.error("Storage failed", exc_info=exception)
-            return unavailable(request, STORAGE_SENTENCE, STORAGE_RETRY_AFTER_S)
-        if isinstance(exception, OperationalError | InterfaceError):
-            logger.error("The database failed", exc_info=exception)
-            return unavailable(request, DATABASE_SENTENCE, DATABASE_RETRY_AFTER_S)
-        return None
+        return outage_answer(request, exception)
+
+
+def outage_answer(request: HttpRequest, exception: BaseException | None) -> HttpResponse | None:
+    """503 for a fault that passes by itself, None for any other."""
+    if isinstance(exception, Overloaded):
+        logger.warning("Overloaded: refused %s %s", request.method, request.path)
+        return unavailable(request, OVERLOADED_SENTENCE, OVERLOADED_RETRY_AFTER_S)
+    if isinstance(exception, OSError) and exception.errno in STORAGE_ERRORS:
+        logger.error("Storage failed", exc_info=exception)
+        return unavailable(request, STORAGE_SENTENCE, STORAGE_RETRY_AFTER_S)
+    if isinstance(exception, OperationalError | InterfaceError):
+        logger.error("The database failed", exc_info=exception)
+        return unavailable(request, DATABASE_SENTENCE, DATABASE_RETRY_AFTER_S)
+    return None
 
 
 def unavailable(request: HttpRequest, sentence: str, retry_after_s: int) -> HttpResponse:

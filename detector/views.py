@@ -1,3 +1,4 @@
+import sys
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from detector.exceptions import AppealRefused
 from detector.forms import AppealForm, PasswordForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
+from detector.outages import outage_answer
 from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
@@ -383,6 +385,9 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 @requires_csrf_token
 def server_error(request: HttpRequest) -> HttpResponse:
     """Takes nothing for granted: the database may be what is broken, so the page has no context."""
+    # A middleware that could not save the session is past the place where a view's faults are caught.
+    if answer := outage_answer(request, sys.exc_info()[1]):
+        return answer
     if wants_json(request):
         return JsonResponse({"error": "Something went wrong on the server."}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
     return HttpResponse(render_to_string("500.html"), status=HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -2,7 +2,9 @@ import json
 from http import HTTPStatus
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import BadRequest, PermissionDenied
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
@@ -22,7 +24,12 @@ def break_down(request: HttpRequest, fault: str) -> HttpResponse:
     }[fault]
 
 
-urlpatterns = [*site.urlpatterns, path("break/<str:fault>/", break_down)]
+def remember(request: HttpRequest) -> HttpResponse:
+    request.session["seen"] = True
+    return HttpResponse("remembered")
+
+
+urlpatterns = [*site.urlpatterns, path("break/<str:fault>/", break_down), path("remember/", remember)]
 handler400, handler403, handler404, handler500 = site.handler400, site.handler403, site.handler404, site.handler500
 
 FAULTS = [
@@ -72,3 +79,26 @@ def test_the_page_for_a_fault_needs_no_database(calm_client: Client) -> None:
 def test_the_page_for_a_missing_page_knows_who_is_logged_in(calm_client: Client, admin_user: object) -> None:
     calm_client.force_login(admin_user)  # type: ignore[arg-type]
     assert "admin" in calm_client.get("/nowhere/").content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (OperationalError("server closed the connection"), HTTPStatus.SERVICE_UNAVAILABLE),
+        (RuntimeError("anything else"), HTTPStatus.INTERNAL_SERVER_ERROR),
+    ],
+)
+def test_a_session_that_cannot_be_saved_is_an_outage_too(
+    calm_client: Client, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: HTTPStatus
+) -> None:
+    assert calm_client.get("/remember/").content == b"remembered"
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(SessionStore, "save", fail)
+    response = calm_client.get("/remember/")
+
+    assert response.status_code == status
+    assert ("Retry-After" in response) == (status == HTTPStatus.SERVICE_UNAVAILABLE)

@@ -41,6 +41,7 @@ def main() -> None:
             CACHES=counters,
             STORAGES={**settings.STORAGES, "staticfiles": plain_static},  # nothing was collected
             UPLOAD_RATE="100000/d",
+            PICTURE_RATE="100000/d",
         ),
     ):
         call_command("migrate", verbosity=0)
