@@ -43,6 +43,11 @@ class UploadForm(forms.Form):
         except InvalidImage as error:
             raise ValidationError(str(error), code=error.code) from error
 
+    def take_picture(self) -> tuple[bytes, DecodedImage]:
+        """The file and what was decoded from it, once: a form refers to itself, and would keep them for long."""
+        data, self.data_bytes = self.data_bytes, b""
+        return data, self.cleaned_data.pop("picture")
+
     @property
     def is_too_large(self) -> bool:
         return self.has_error("picture", TOO_LARGE)

@@ -74,11 +74,12 @@ def _receive(request: HttpRequest) -> HttpResponse:
 
 def _detection_of(request: HttpRequest, form: UploadForm) -> Detection:
     owner = request.user if request.user.is_authenticated else None
+    data, image = form.take_picture()
     return services.detection_create(
         owner=owner,
         session_key="" if owner else ensure_visitor_key(request),
-        data=form.data_bytes,
-        image=form.cleaned_data["picture"],
+        data=data,
+        image=image,
         original_name=form.original_name,
         keep_picture=not form.cleaned_data["forget"],
     )

@@ -1,4 +1,6 @@
+import gc
 import json
+import weakref
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from django.urls import reverse
 from pytest_django.asserts import assertContains, assertRedirects, assertTemplateUsed
 from pytest_django.fixtures import Settings
 
+from detector import forms
+from detector.images import DecodedImage, decode_image
 from detector.models import Detection
 from detector.tests.factories import FakePredictor, make_jpeg, make_picture, make_upload, make_user
 from detector.visitors import SESSION_FIELD
@@ -62,6 +66,26 @@ def test_an_upload_with_an_account_belongs_to_the_account(client: Client) -> Non
     detection = Detection.objects.get()
     assert detection.owner == user
     assert detection.session_key == ""
+
+
+def test_a_picture_s_memory_is_free_again_after_its_answer(
+    client: Client, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures: list[weakref.ref[object]] = []
+
+    def decode(data: bytes, **limits: int) -> DecodedImage:
+        image = decode_image(data, **limits)
+        pictures.append(weakref.ref(image.picture))
+        return image
+
+    monkeypatch.setattr(forms, "decode_image", decode)
+    gc.disable()  # 18 threads may hold a picture each until the next collection
+    try:
+        assert send(client).status_code == HTTPStatus.FOUND
+        predictor.images.clear()
+        assert [picture() for picture in pictures] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_script_gets_the_result_s_address(client: Client) -> None:
