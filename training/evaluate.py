@@ -190,7 +190,7 @@ def evaluate_model(
                 "n": row["n"],
                 "n_no_face": scores.no_face,
                 **{metric: row[metric] for metric in METRICS},
-                **{f"{metric}_change": _difference(row[metric], clean[metric]) for metric in METRICS},
+                **{f"{metric}_change": difference(row[metric], clean[metric]) for metric in METRICS},
             }
     path = model_dir / "metrics.json"
     metrics = json.loads(path.read_text()) if path.is_file() else {}
@@ -208,7 +208,8 @@ def evaluate_model(
     return metrics
 
 
-def _difference(value: float | None, reference: float | None) -> float | None:
+def difference(value: float | None, reference: float | None) -> float | None:
+    """Returns value - reference; None where either was not measured."""
     return None if value is None or reference is None else value - reference
 
 

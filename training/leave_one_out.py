@@ -23,7 +23,7 @@ from training.calibration import fit, fit_band
 from training.card import write_card
 from training.config import Config, Stage
 from training.data import FAKE, KINDS, REAL, FacePicture, Sample, limited, load_pictures, read_manifest
-from training.evaluate import DELIVERIES, rounded
+from training.evaluate import DELIVERIES, difference, rounded
 from training.export import write_atomically
 from training.metrics import table_row
 from training.paths import FACES_DIR, MODEL_DIR, RUNS_DIR
@@ -58,7 +58,7 @@ def _changed(**values: Any) -> Config:
     return replace(SHORT, stages=(first, replace(second, **values)))
 
 
-# What is compared, each in one thing only. The card's table of folds is the shipped one's.
+# What is compared, each with one more idea than the one above. The shipped stages follow `SHIPPED`.
 VARIANTS = {
     "plain": SHORT,
     "paired": _changed(pair_share=0.5, matched_boost=1.5),
@@ -114,7 +114,7 @@ def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> 
     change = {}
     for delivery, deliver in DELIVERIES.items():
         after = network_logits(model, [_delivered(each, deliver) for each in judged], **sizes)
-        change[delivery] = _difference(_auc(labels[measured], after), clean)
+        change[delivery] = difference(_auc(labels[measured], after), clean)
     return {
         **table_row(
             labels[measured],
@@ -131,10 +131,6 @@ def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> 
 
 def _auc(labels: NDArray[np.int_], logits: NDArray[np.float64]) -> float | None:
     return float(roc_auc_score(labels, logits)) if len(set(labels)) == 2 else None
-
-
-def _difference(value: float | None, reference: float | None) -> float | None:
-    return None if value is None or reference is None else value - reference
 
 
 def _delivered(picture: FacePicture, deliver: Callable[[Image.Image], Image.Image]) -> FacePicture:
