@@ -172,11 +172,13 @@ def _window(request: HttpRequest, group: str, key: str, rate: tuple[int, int], *
         usage = get_usage(request, group=group, key=lambda *_: key, rate=rate, increment=increment)
     except (RedisError, OSError) as error:
         raise LimiterUnavailable("Redis does not answer, so nothing can be counted.") from error
-    if usage["time_left"] < 0:
+    if not usage["limit"]:
         # What django-ratelimit returns when the counter vanished between two commands.
         raise LimiterUnavailable("The counter could not be read.")
-    # The window's last second belongs to it: whoever waits only `time_left` seconds is refused once more.
-    return Allowance(limit=limit, period_s=period_s, used=usage["count"], seconds_left=usage["time_left"] + 1)
+    # The window's last second belongs to it: whoever waits only `time_left` seconds is refused once more. That is
+    # negative where the window ended between the question and the answer.
+    seconds_left = max(usage["time_left"], 0) + 1
+    return Allowance(limit=limit, period_s=period_s, used=usage["count"], seconds_left=seconds_left)
 
 
 def _together(one: Allowance, other: Allowance) -> Allowance:

@@ -1,3 +1,4 @@
+import logging
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -36,6 +37,8 @@ from detector.templatetags.display import duration
 from detector.visitors import ensure_visitor_key, keep_session
 from detector.whole_bodies import CUT_SHORT
 
+logger = logging.getLogger(__name__)
+
 FAILED_SENTENCE = "The picture was received, but analysing it failed. There is no verdict."
 UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
 UNAVAILABLE_RETRY_AFTER_S = 30
@@ -56,7 +59,8 @@ def upload(request: HttpRequest) -> HttpResponse:
 def _receive(request: HttpRequest) -> HttpResponse:
     try:
         allowance = ratelimits.take_upload(request)
-    except LimiterUnavailable:
+    except LimiterUnavailable as error:
+        logger.error("Nobody can upload: %s", error)
         return refuse(
             request,
             "detector/unavailable.html",

@@ -1,3 +1,4 @@
+import itertools
 import random
 import time
 
@@ -213,6 +214,23 @@ def test_at_any_rate_the_limit_gets_through_and_no_more(
         answers = [take_upload(request) for _ in range(2 * limit + 1)]
         assert [answer.uploads_left for answer in answers[:limit]] == list(range(limit - 1, -1, -1))
         assert all(answer.is_exceeded for answer in answers[limit:])
+
+
+def test_a_window_may_end_while_it_is_counted_in(limiter: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    period_s = ratelimits.upload_limit()[1]
+    for begin in range(1_800_000_000, 1_800_000_000 + period_s):
+        clock = itertools.count(begin)  # a second passes between any two looks at it
+        monkeypatch.setattr(time, "time", lambda clock=clock: float(next(clock)))
+        allowance = take_upload(make_request())
+        assert not allowance.is_exceeded
+        assert allowance.seconds_left > 0
+        caches["ratelimit"].clear()
+
+
+def test_a_counter_that_vanished_is_no_count(limiter: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(caches["ratelimit"]), "add", lambda *_: False)
+    with pytest.raises(LimiterUnavailable, match="could not be read"):
+        take_upload(make_request())
 
 
 def test_without_a_shared_counter_nothing_is_counted(settings: Settings) -> None:

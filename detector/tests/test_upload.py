@@ -259,7 +259,9 @@ def test_a_refused_picture_counts_as_an_upload(client: Client) -> None:
     assert client.get(URL).context["uploads_left"] == 4
 
 
-def test_without_redis_uploads_are_refused_and_the_page_works(client: Client, settings: Settings) -> None:
+def test_without_redis_uploads_are_refused_and_the_page_works(
+    client: Client, settings: Settings, logged: list[str]
+) -> None:
     settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
     page = client.get(URL)
     assert page.status_code == HTTPStatus.OK
@@ -272,6 +274,7 @@ def test_without_redis_uploads_are_refused_and_the_page_works(client: Client, se
     script = send(client, **JSON)
     assert script.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     assert "try again" in json.loads(script.content)["error"]
+    assert logged == ["Nobody can upload: REDIS_URL is not set, so nothing can be counted."] * 2
     assert not Detection.objects.exists()
 
 
