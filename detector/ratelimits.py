@@ -1,19 +1,23 @@
 """How often somebody may upload, appeal, log in or sign up, and who "somebody" is. One count for all processes.
 
-django-ratelimit counts in windows that end when the clock says so. One alone would let twice the limit through within a
-second, half before the end of a window and half behind it. So everything is counted in two, one of which begins near
-the middle of the other: no more than the limit in either, thus never more than that within about half a period. Nobody
-is refused who has not used up the limit within the last period.
+django-ratelimit counts in windows that end when the clock says so: ten uploads could pass within seconds, five before
+the end of a window and five behind it. So whoever is let through also takes one of as many slots as the limit allows,
+and has it for a whole period: never more than the limit in any period, whenever that begins. What is refused takes
+nothing, so trying again makes nobody wait longer.
 """
 
+import hashlib
 import ipaddress
-import itertools
+import math
 import re
-import zlib
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
@@ -28,8 +32,8 @@ LOGIN_GROUP = "detector.login"
 NAME_GROUP = "detector.login_name"
 SIGNUP_GROUP = "detector.signup"
 PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# Share of a period by which a second window may begin off the middle of the first.
-TOLERANCE = 0.05
+# Each is a key to ask for, so a limit above this is counted in django-ratelimit's windows alone.
+MOST_SLOTS = 500
 # Whoever has one IPv6 address has 2**64 of them.
 IPV6_PREFIX = 64
 
@@ -43,7 +47,7 @@ class Allowance:
     limit: int
     period_s: int
     used: int
-    # Until the count starts again from nothing.
+    # Until one more may pass, where none may now.
     seconds_left: int
 
     @property
@@ -154,24 +158,40 @@ def _usage(
     request: HttpRequest, group: str, rate: tuple[int, int], *, increment: bool, key: str | None = None
 ) -> Allowance:
     key = key or client_key(request)
-    shifted_key = _half_a_period_away(key, rate[1])
-    second = _window(request, group, shifted_key, rate, increment=False)
-    if not increment or not second.uploads_left:
-        # What the second window refuses is not counted in the first, which would then refuse for longer than need be.
-        state = _together(_window(request, group, key, rate, increment=False), second)
-        return replace(state, used=max(state.used, state.limit + 1)) if increment else state
-    first = _window(request, group, key, rate, increment=True)
-    if first.is_exceeded:
-        return first
-    return _together(first, _window(request, group, shifted_key, rate, increment=True))
+    if rate[0] > MOST_SLOTS:
+        return _window(request, group, key, rate, increment=increment)
+    allowance = _slots(group, key, rate, take=increment)
+    if not increment or allowance.is_exceeded:
+        return allowance
+    window = _window(request, group, key, rate, increment=True)
+    return window if window.is_exceeded else allowance
+
+
+def _slots(group: str, key: str, rate: tuple[int, int], *, take: bool) -> Allowance:
+    """What the slots leave, of which each empties itself a period after it was taken."""
+    limit, period_s = rate
+    name = hashlib.sha256(f"{group} {limit}/{period_s} {key}".encode()).hexdigest()
+    slots = [f"slot:{name}:{number}" for number in range(limit)]
+    now = time.time()
+    with counting():
+        cache = caches[settings.RATELIMIT_USE_CACHE]
+        held: dict[str, float] = cache.get_many(slots)  # until when
+        used = len(held)
+        if take:
+            used = limit + 1
+            for slot in [slot for slot in slots if slot not in held]:
+                held[slot] = now + period_s
+                if cache.add(slot, held[slot], period_s):  # else somebody was faster: only one can add the key
+                    used = len(held)
+                    break
+    wait_s = math.ceil(min(held.values()) - now) if len(held) == limit else 0
+    return Allowance(limit=limit, period_s=period_s, used=used, seconds_left=min(max(wait_s, 1), period_s))
 
 
 def _window(request: HttpRequest, group: str, key: str, rate: tuple[int, int], *, increment: bool) -> Allowance:
     limit, period_s = rate
-    try:
+    with counting():
         usage = get_usage(request, group=group, key=lambda *_: key, rate=rate, increment=increment)
-    except (RedisError, OSError) as error:
-        raise LimiterUnavailable("Redis does not answer, so nothing can be counted.") from error
     if not usage["limit"]:
         # What django-ratelimit returns when the counter vanished between two commands.
         raise LimiterUnavailable("The counter could not be read.")
@@ -181,23 +201,17 @@ def _window(request: HttpRequest, group: str, key: str, rate: tuple[int, int], *
     return Allowance(limit=limit, period_s=period_s, used=usage["count"], seconds_left=seconds_left)
 
 
-def _together(one: Allowance, other: Allowance) -> Allowance:
-    """What two windows leave: as much as the fuller one, until the last of those that are full ends."""
-    fuller = max(one, other, key=lambda window: window.used)
-    full = [window for window in (one, other) if not window.uploads_left]
-    return replace(fuller, seconds_left=max(window.seconds_left for window in full or [fuller]))
+@contextmanager
+def counting() -> Iterator[None]:
+    """Turns what Redis raises into our own error, for which there is a page.
 
-
-def _half_a_period_away(key: str, period_s: int) -> str:
-    """A key whose windows begin near the middle of those of `key`; about the tenth one tried does.
-
-    django-ratelimit takes the place of a key's windows from its checksum.
+    Raises:
+        LimiterUnavailable: Redis does not answer.
     """
-    begin, middle = zlib.crc32(key.encode()) % period_s, period_s // 2
-    names = (f"{key} {number}" for number in itertools.count())
-    return next(
-        name for name in names if abs((zlib.crc32(name.encode()) - begin) % period_s - middle) <= period_s * TOLERANCE
-    )
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise LimiterUnavailable("Redis does not answer, so nothing can be counted.") from error
 
 
 def client_key(request: HttpRequest) -> str:

@@ -10,8 +10,6 @@ without limit. Who is logged in stays so.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -22,10 +20,9 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
-from redis.exceptions import RedisError
 
 from detector import ratelimits
-from detector.ratelimits import LimiterUnavailable, client_network, parse_rate
+from detector.ratelimits import LimiterUnavailable, client_network, counting, parse_rate
 from detector.responses import refuse
 from detector.templatetags.display import duration
 
@@ -57,19 +54,6 @@ def failure_limit(request: HttpRequest | None = None, credentials: dict[str, Any
 
 def cool_off(request: HttpRequest | None = None) -> timedelta:
     return timedelta(seconds=parse_rate(settings.LOGIN_FAILURE_RATE)[1])
-
-
-@contextmanager
-def counting() -> Iterator[None]:
-    """Turns what Redis raises into our own error, for which there is a page.
-
-    Raises:
-        LimiterUnavailable: Redis does not answer.
-    """
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise LimiterUnavailable("Redis does not answer, so log-ins cannot be counted.") from error
 
 
 class LoginLimiter(AxesCacheHandler):  # type: ignore[misc]

@@ -1,12 +1,17 @@
 import itertools
-import random
+import math
+import threading
 import time
+from collections.abc import Iterable
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.cache import caches
 from django.http import HttpRequest
 from django.test import RequestFactory
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pytest_django import Settings
 
 from detector import ratelimits
@@ -154,8 +159,11 @@ def test_waiting_the_seconds_that_were_named_is_enough_and_one_less_is_not(
     assert not at(now + refused.seconds_left).is_exceeded
 
 
-def accepted_at(monkeypatch: pytest.MonkeyPatch, attempts: list[float], request: HttpRequest) -> list[float]:
-    """When those of the attempts were made that went through. What is refused has had its limit in the last minute."""
+def accepted_at(
+    monkeypatch: pytest.MonkeyPatch, attempts: Iterable[float], request: HttpRequest, rate: tuple[int, int] = (5, 60)
+) -> list[float]:
+    """When those of the attempts were made that went through. Checks what the others are told."""
+    limit, period_s = rate
     accepted: list[float] = []
     for moment in attempts:
         monkeypatch.setattr(time, "time", lambda now=moment: now)
@@ -163,9 +171,9 @@ def accepted_at(monkeypatch: pytest.MonkeyPatch, attempts: list[float], request:
         if not allowance.is_exceeded:
             accepted.append(moment)
             continue
-        recently = [other for other in accepted if moment - other <= 60]
-        assert len(recently) >= 5
-        assert 1 <= allowance.seconds_left <= 60 - (moment - recently[-1]) + 1, "never longer than a minute's uploads"
+        recently = [other for other in accepted if moment - other < period_s]
+        assert len(recently) == limit, "nobody is refused who has not used up the limit in the last period"
+        assert allowance.seconds_left == math.ceil(recently[0] + period_s - moment)
     return accepted
 
 
@@ -183,26 +191,53 @@ def test_round_no_edge_of_a_window_more_than_five_get_through(
 
     accepted = accepted_at(monkeypatch, attempts, make_request(address))
 
-    assert most_within(27, accepted) == 5
-    assert 25 <= len(accepted) <= 30
+    assert most_within(60, accepted) == 5
+    assert len(accepted) == 25, "and to go on trying costs nothing"
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_whenever_somebody_comes_nobody_is_refused_too_early(
-    limiter: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
+@given(
+    rate=st.sampled_from([(5, 60), (1, 2), (3, 10), (7, 1), (2, 3600)]),
+    gaps=st.lists(st.floats(0, 1.5), min_size=1, max_size=60),
+    client=st.integers(0, 10_000),
+)
+@hypothesis_settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+def test_in_no_period_more_than_the_limit_get_through(
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch, rate: tuple[int, int], gaps: list[float], client: int
 ) -> None:
-    chance = random.Random(seed)
-    attempts = [1_800_000_000.0]
-    while len(attempts) < 300:
-        attempts.append(attempts[-1] + chance.choice([0.01, 1, 5, 13, 31]) * chance.random())
+    """Whenever somebody comes; a gap of 1 is as long as a period divided by the limit."""
+    caches["ratelimit"].clear()
+    limit, period_s = rate
+    limiter.UPLOAD_RATE = f"{limit}/{period_s}s"
+    attempts = [1_800_000_000.0 + total * period_s / limit for total in itertools.accumulate(gaps)]
 
-    accepted = accepted_at(monkeypatch, attempts, make_request())
+    accepted = accepted_at(monkeypatch, attempts, make_request(user=User(pk=client)), rate)
 
-    assert most_within(27, accepted) <= 5
-    assert len(accepted) < len(attempts)
+    assert most_within(period_s, accepted) <= limit
 
 
-@pytest.mark.parametrize("rate", ["5/s", "1/2s", "5/10s", "5/m", "60/h", "10/d"])
+@given(gaps=st.lists(st.floats(0, 90), min_size=20, max_size=60), client=st.integers(0, 10_000))
+@hypothesis_settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+def test_whoever_waits_as_told_gets_in(
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch, gaps: list[float], client: int
+) -> None:
+    caches["ratelimit"].clear()
+    request = make_request(user=User(pk=client))
+    now = 1_800_000_000.0
+    for gap in gaps:
+        now += gap / 6
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        allowance = take_upload(request)
+        if allowance.is_exceeded:
+            now += allowance.seconds_left
+            monkeypatch.setattr(time, "time", lambda now=now: now)
+            assert not take_upload(request).is_exceeded
+
+
+@pytest.mark.parametrize("rate", ["5/s", "1/2s", "5/10s", "5/m", "60/h", "10/d", "501/m"])
 def test_at_any_rate_the_limit_gets_through_and_no_more(
     limiter: Settings, monkeypatch: pytest.MonkeyPatch, rate: str
 ) -> None:
@@ -228,7 +263,7 @@ def test_a_window_may_end_while_it_is_counted_in(limiter: Settings, monkeypatch:
 
 
 def test_a_counter_that_vanished_is_no_count(limiter: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(caches["ratelimit"]), "add", lambda *_: False)
+    monkeypatch.setattr(type(caches["ratelimit"]), "add", lambda cache, key, *_: key.startswith("slot:"))
     with pytest.raises(LimiterUnavailable, match="could not be read"):
         take_upload(make_request())
 
@@ -253,8 +288,36 @@ def test_the_counter_goes_away_by_itself(redis_limiter: PrivateRedis) -> None:
     take_upload(make_request())
     cache = caches["ratelimit"]
     keys = cache.keys("*")  # type: ignore[attr-defined]
-    assert len(keys) == 2  # one for each window
+    assert len(keys) == 2  # a slot, and django-ratelimit's window
     assert all(0 < cache.ttl(key) <= 65 for key in keys)  # type: ignore[attr-defined]
+
+
+@pytest.mark.redis
+def test_in_no_period_do_more_get_through_redis_however_many_try_at_once(
+    redis_limiter: PrivateRedis, settings: Settings
+) -> None:
+    settings.UPLOAD_RATE = "3/2s"
+    until = time.monotonic() + 5
+    accepted: list[tuple[float, float]] = []  # when the answer came, when it was asked for
+
+    def try_on() -> None:
+        while (began := time.monotonic()) < until:
+            if not take_upload(make_request()).is_exceeded:
+                accepted.append((time.monotonic(), began))
+            time.sleep(0.02)
+        caches["ratelimit"].close()
+
+    threads = [threading.Thread(target=try_on) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    accepted.sort()
+    assert len(accepted) >= 6
+    for place in range(len(accepted) - 3):
+        four = accepted[place : place + 4]
+        assert four[-1][0] - min(began for _, began in four) >= 2
 
 
 @pytest.mark.redis
