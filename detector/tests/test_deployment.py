@@ -154,8 +154,25 @@ def test_an_instance_is_exposed_to_little(units: Path) -> None:
     assert done.returncode == 0, done.stdout[-200:]
 
 
+def unit(name: str) -> str:
+    return (DEPLOY / "systemd" / name).read_text(encoding="utf-8")
+
+
+def test_an_instance_may_read_what_the_network_needs() -> None:
+    """Without /proc/cpuinfo LiteRT leaves XNNPACK out: under a real systemd an upload then took twice as long."""
+    assert not re.search(r"^ProcSubset=", unit("deepfake-detector@.service"), flags=re.MULTILINE)
+
+
+def test_the_site_comes_up_with_its_database_and_prepares_once() -> None:
+    """As tried under a real systemd, where a database that was late once kept the instances down for good."""
+    uphold = re.findall(r"^Upholds=(.*)$", unit("deepfake-detector.target"), flags=re.MULTILINE)
+    assert uphold == ["deepfake-detector@8001.service deepfake-detector@8002.service"]
+    prepare = unit("deepfake-detector-prepare.service").splitlines()
+    assert {"RemainAfterExit=yes", "Restart=on-failure", "PartOf=deepfake-detector.target"} <= set(prepare)
+
+
 def test_units_start_the_command_of_the_image() -> None:
-    text = (DEPLOY / "systemd" / "deepfake-detector@.service").read_text(encoding="utf-8")
+    text = unit("deepfake-detector@.service")
     (command,) = re.findall(r"^ExecStart=/opt/deepfake-detector/\.venv/bin/(.*)$", text, flags=re.MULTILINE)
     assert command.split() == [*dockerfile()["run"], "--bind=127.0.0.1:%i"]
 
