@@ -48,7 +48,15 @@ class Room:
             self._turns.release()
 
 
+_making = threading.Lock()
+
+
 @functools.cache
-def get_room() -> Room:
-    """This process's room, as large as the settings say."""
+def _made() -> Room:
     return Room(at_once=settings.DETECTIONS_AT_ONCE, waiting=settings.DETECTIONS_WAITING)
+
+
+def get_room() -> Room:
+    """This process's room, as large as the settings say; `cache` alone would let two threads make one each."""
+    with _making:
+        return _made()

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -13,6 +14,7 @@ from django.urls import path, reverse
 from pytest_django import Settings
 
 from deepfake_site import urls as site
+from detector import room as rooms
 from detector.exceptions import Overloaded
 from detector.models import Detection
 from detector.room import Room, get_room
@@ -40,9 +42,35 @@ handler500 = site.handler500
 def small_room(settings: Settings) -> Iterator[Room]:
     """One picture at once, and nobody waits."""
     settings.DETECTIONS_AT_ONCE, settings.DETECTIONS_WAITING = 1, 0
-    get_room.cache_clear()
+    rooms._made.cache_clear()
     yield get_room()
-    get_room.cache_clear()
+    rooms._made.cache_clear()
+
+
+def test_all_threads_get_the_same_room_from_the_first_moment_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 8
+    found: list[Room] = []
+    all_came = threading.Barrier(many)
+
+    class SlowRoom(Room):
+        def __init__(self, **size: int) -> None:
+            time.sleep(0.1)  # long enough for every thread to ask meanwhile
+            super().__init__(**size)
+
+    def ask() -> None:
+        all_came.wait(10)
+        found.append(get_room())
+
+    monkeypatch.setattr(rooms, "Room", SlowRoom)
+    rooms._made.cache_clear()
+    threads = [threading.Thread(target=ask) for _ in range(many)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rooms._made.cache_clear()
+    assert len(found) == many
+    assert len(set(found)) == 1
 
 
 def test_a_room_takes_as_many_as_it_has_places() -> None:
