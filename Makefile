@@ -15,6 +15,8 @@ AUDIT_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
+# Where Python may not keep what it compiles (PYTHONDONTWRITEBYTECODE, a folder of root's) it does so at each start.
+COMPILE := $(BIN)/python -m compileall -q deepfake_site detector
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # The checks read no .env and touch no database: their result must not depend on one installation's settings.
@@ -26,6 +28,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.web .env  ## start the detector at http://127.0.0.1:8000 (HOST and PORT change that)
+	@$(COMPILE)
 	@$(MANAGE) migrate --no-input --verbosity 0
 	@$(MANAGE) collectstatic --no-input --verbosity 0
 	@exec $(MANAGE) serve --host $(HOST) --port $(PORT)

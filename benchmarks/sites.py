@@ -149,9 +149,13 @@ def site_environment(folder: Path, database_url: str = "") -> dict[str, str]:
 
 def prepare(environment: dict[str, str]) -> None:
     """What `make run` does before it serves."""
-    for command in (["migrate", "--no-input"], ["collectstatic", "--no-input"]):
+    for command in (
+        ["-m", "compileall", "-q", "deepfake_site", "detector"],
+        ["manage.py", "migrate", "--no-input", "--verbosity", "0"],
+        ["manage.py", "collectstatic", "--no-input", "--verbosity", "0"],
+    ):
         subprocess.run(
-            [sys.executable, "manage.py", *command, "--verbosity", "0"],
+            [sys.executable, *command],
             cwd=ROOT,
             env={**os.environ, **environment},
             check=True,

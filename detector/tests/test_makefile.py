@@ -64,6 +64,24 @@ def test_an_old_python_is_refused_with_its_version(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
+def test_run_compiles_what_it_serves_even_where_python_would_not(checkout: Path) -> None:
+    for folder in ("deepfake_site", "detector"):
+        (checkout / folder).mkdir()
+        (checkout / folder / "module.py").write_text("")
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(["make", "run"], cwd=checkout, env=environment, capture_output=True)  # ends: there is no manage.py
+    compiled = {path.parent.parent.name for path in checkout.glob("*/__pycache__/module.*.pyc")}
+    assert compiled == {"deepfake_site", "detector"}
+
+
+def test_image_and_benchmark_compile_the_same() -> None:
+    (command,) = re.findall(r"^COMPILE := \S+/python (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert f"RUN python {command}\n" in (ROOT / "deploy" / "Dockerfile").read_text("utf-8")
+    assert f"python {command} " in (ROOT / "docs" / "operations.md").read_text("utf-8")
+    words = ", ".join(f'"{word}"' for word in command.split())
+    assert f"[{words}]" in (ROOT / "benchmarks" / "sites.py").read_text("utf-8")
+
+
 def test_help_lists_the_targets_that_the_project_is_used_by(checkout: Path) -> None:
     listed = make(checkout, "help").stdout
     for target in ("run", "test", "lint", "typecheck", "admin", "train", "evaluate", "clean", "lock", "audit"):
