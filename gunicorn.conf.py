@@ -33,10 +33,14 @@ control_socket_disable = True
 # Loaded once, with the model, and shared by the processes. Not on macOS, whose own libraries do not survive a fork.
 preload_app = sys.platform.startswith("linux")
 
-# Two of glibc's memory arenas for all threads, instead of one for each in which decoding leaves holes.
-M_ARENA_MAX = -8  # <malloc.h>
+# Two of glibc's memory arenas for all threads, instead of one for each in which decoding leaves holes. And pictures in
+# maps of their own, which go back to the system when they are freed: left alone, glibc takes the first of them for the
+# usual size and keeps up to 64 MB for the next ones.
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # <malloc.h>
+PICTURE_BYTES = 4 * 1024 * 1024
 with contextlib.suppress(AttributeError):  # another C library
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, PICTURE_BYTES)
 
 logconfig_dict = settings.LOGGING
 access_log_format = ACCESS_LINE

@@ -1,6 +1,8 @@
 """What slow clients can take from the others: real gunicorn processes with few threads, and no Django."""
 
+import ctypes
 import http.client
+import os
 import socket
 import subprocess
 import sys
@@ -25,6 +27,29 @@ def application(environ, start_response):
     environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
+"""
+
+
+PICTURES = """
+import ctypes, runpy
+runpy.run_path("gunicorn.conf.py")
+
+def anonymous_bytes():
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+before, size = anonymous_bytes(), 20_000_000
+for _ in range(2):  # glibc learns from the first one that was freed
+    picture = libc.malloc(size)
+    libc.memset(picture, 1, size)
+    behind = libc.malloc(1000)
+    assert anonymous_bytes() > before + size * 0.9
+    libc.free(picture)
+print(anonymous_bytes() - before)
 """
 
 
@@ -120,3 +145,11 @@ def test_holes_in_the_heap_are_given_back() -> None:
     gunicorn_worker._give_back_memory()
 
     assert resident_mb() < before - 60, len(kept)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="sets up glibc's memory")
+def test_a_freed_picture_goes_back_to_the_system() -> None:
+    environment = {**os.environ, "SECRET_KEY": "x", "DATABASE_URL": "sqlite://:memory:"}
+    done = subprocess.run([sys.executable, "-c", PICTURES], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 5_000_000
