@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-HEATMAP_SIDE = 640  # px of the long side; the maps are 7 x 7, so finer would show nothing more
+HEATMAP_SIDE = 320  # px of the long side; the maps are 7 x 7, so finer would show nothing more
 # A cell as strong as this is painted at full strength. Contributions are logits, and their mean is the logit of the
 # face: a map whose strongest cell is weaker stays pale instead of being stretched to look like evidence.
 FULL_STRENGTH_LOGIT = 6.0

@@ -63,7 +63,7 @@ def test_where_two_crops_overlap_the_most_fake_face_is_on_top() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "shape"),
-    [(4000, 3000, (480, 640)), (3000, 4000, (640, 480)), (64, 64, (64, 64)), (20000, 32, (1, 640))],
+    [(4000, 3000, (240, 320)), (3000, 4000, (320, 240)), (64, 64, (64, 64)), (20000, 32, (1, 320))],
 )
 def test_a_map_is_no_finer_than_it_needs_to_be(width: int, height: int, shape: tuple[int, int]) -> None:
     face = {"crop": [0, 0, min(width, height), min(width, height)], "cam": uniform(6.0)}
