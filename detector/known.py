@@ -23,15 +23,15 @@ class Match:
 def matches(detection: Detection, *, among: DetectionQuerySet | None = None, most: int = MOST_SHOWN) -> list[Match]:
     """The nearest others, the same file first, then by distance, then the newest."""
     others = (Detection.objects.all() if among is None else among).exclude(pk=detection.pk)
-    same = others.filter(sha256=detection.sha256).for_list().newest_first()[:most]
-    found = [Match(other, 0, True) for other in same]
+    same = others.filter(sha256=detection.sha256).newest_first().values_list("pk", flat=True)[:most]
+    found: list[tuple[object, int, bool]] = [(key, 0, True) for key in same]
     value = detection.perceptual_hash
-    if value is None or not is_telling(value) or len(found) == most:
-        return found
-    different_files = others.exclude(sha256=detection.sha256)
-    nearest = near_keys(different_files, value)[: most - len(found)]
-    by_key = different_files.for_list().in_bulk([key for key, _ in nearest])
-    return found + [Match(by_key[key], bits, False) for key, bits in nearest if key in by_key]
+    if value is not None and is_telling(value) and len(found) < most:
+        nearest = near_keys(others.exclude(sha256=detection.sha256), value)[: most - len(found)]
+        found += [(key, bits, False) for key, bits in nearest]
+    # Mostly there are none; then nothing but keys was asked for.
+    by_key = others.for_list().in_bulk([key for key, *_ in found]) if found else {}
+    return [Match(by_key[key], bits, is_same) for key, bits, is_same in found if key in by_key]
 
 
 def near_keys(detections: DetectionQuerySet, value: int) -> list[tuple[object, int]]:
