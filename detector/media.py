@@ -20,7 +20,6 @@ from detector.room import get_room
 
 logger = logging.getLogger(__name__)
 
-DISPLAY_SIDE = 1280  # px of the long side
 CONTENT_SECURITY_POLICY = "default-src 'none'; sandbox"
 # Where nginx finds MEDIA_ROOT for answers of ours, and for nobody else.
 X_ACCEL_PREFIX = "/protected-media/"
@@ -40,7 +39,8 @@ def _display_picture(detection: Detection) -> bytes:
     room = get_room()
     with room.place(), room.turn():
         image = decode_again(data, pixel_count=detection.width * detection.height)
-        return encode_jpeg(image.picture, max_side=DISPLAY_SIDE)
+        # As large as the analysis saw it: to interpolate it down would take longer than decoding it.
+        return encode_jpeg(image.picture)
 
 
 def _thumbnail(detection: Detection) -> bytes:
