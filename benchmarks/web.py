@@ -2,8 +2,9 @@
 
 The baseline is benchmarks/flask_demo.py: the upload is saved and `model.predict` called, no more. A visit to this
 project is all of: the upload (checked, faces found and judged, picture, thumbnail and row stored), the result page, and
-the heat map. Both run at the same time and take turns, so that a noisy machine is noisy for both; CPU is user and
-system time of all processes of a site. The demo's network has random weights, which cost the same.
+the heat map. A browser also fetches the picture that it shows, once; the demo shows none, so that is a row of its own.
+Both run at the same time and take turns, so that a noisy machine is noisy for both; CPU is user and system time of all
+processes of a site. The demo's network has random weights, which cost the same.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from detector.preprocessing import face_input, square_crop
 MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
 DEMO = "Flask demo"
 VISIT = "this project: upload, result page, heat map"
+SHOWN = "this project: that and the displayed picture"
 UPLOAD = "this project: upload alone"
 PARTS = "decode + faces + network, in one process"
 
@@ -65,7 +67,7 @@ class Refused(Exception):
     """A site answered something else than what a visit needs."""
 
 
-Visit = Callable[[Browser, bytes], None]
+Visit = Callable[[Browser, bytes], object]
 
 
 def visit_demo(browser: Browser, picture: bytes) -> None:
@@ -73,12 +75,19 @@ def visit_demo(browser: Browser, picture: bytes) -> None:
     require(answer.status == 200 and b" %" in answer.body, answer)
 
 
-def visit_project(browser: Browser, picture: bytes) -> None:
+def visit_project(browser: Browser, picture: bytes) -> str:
     address = upload_alone(browser, picture)
     page = browser.ask("GET", address)
     require(page.status == 200 and b"Not applicable" not in page.body, page)
     heatmap = browser.ask("GET", f"{address}heatmap/")
     require(heatmap.status == 200 and heatmap.body.startswith(b"\x89PNG"), heatmap)
+    return address
+
+
+def visit_and_look(browser: Browser, picture: bytes) -> None:
+    address = visit_project(browser, picture)
+    shown = browser.ask("GET", f"{address}image/")
+    require(shown.status == 200 and shown.body.startswith(b"\xff\xd8"), shown)
 
 
 def upload_only(browser: Browser, picture: bytes) -> None:
@@ -201,6 +210,7 @@ def bench_visits(
         for count in clients:
             turns: dict[str, tuple[RunningSite, Visit]] = {DEMO: (demo, visit_demo), VISIT: (own, visit_project)}
             if count == 1:
+                turns[SHOWN] = (own, visit_and_look)
                 turns[UPLOAD] = (own, upload_only)
             loads = {name: Load() for name in (*turns, PARTS)}
             for number in range(rounds + 1):

@@ -55,7 +55,7 @@ def test_web_benchmark_compares_both_sites_and_prints_the_bars() -> None:
 
     for clients in (1, 2):
         rows = figures(output, f"1 MP JPEG, 0.1 MB, {clients} client(s)")
-        assert len(rows) == (4 if clients == 1 else 3), output
+        assert len(rows) == (5 if clients == 1 else 3), output
         for name, (n, failed, p50_ms, _, _, cpu_ms, *_) in rows.items():
             assert n >= 2, name
             assert failed == 0, output
