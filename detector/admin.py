@@ -20,6 +20,7 @@ from detector import exports, known, quality_report, services, workplace
 from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review
 from detector.presentation import faces_for_display
 from detector.similarity import from_text
+from detector.templatetags.display import percent
 
 MOST_COUNTED = 10_000  # rows of a list
 STAGES = ("decode", "faces", "network", "total")  # PostgreSQL keeps no order of keys
@@ -318,7 +319,7 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
 
     @admin.display(description="fake probability", ordering="fake_probability", empty_value="none")
     def shown_probability(self, detection: Detection) -> str | None:
-        return None if detection.fake_probability is None else f"{detection.fake_probability:.1%}"
+        return percent(detection.fake_probability) or None
 
     @admin.display(description="owner", ordering="owner__username")
     def shown_owner(self, detection: Detection) -> str:

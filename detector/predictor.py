@@ -291,7 +291,8 @@ class Predictor:
     @property
     def uncertain_band(self) -> tuple[float, float]:
         """The spec's band, in real_probability under `prior`: the same evidence is enough for an answer."""
-        low, high = (1.0 - shifted(1.0 - edge, self._odds) for edge in self.spec.uncertain_band)
+        # Rounded, or 0.3 comes out as 0.30000000000000004, which is what people would read.
+        low, high = (round(1.0 - shifted(1.0 - edge, self._odds), 9) for edge in self.spec.uncertain_band)
         return low, high
 
     def predict(

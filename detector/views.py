@@ -33,7 +33,7 @@ from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
 from detector.responses import picture_too_large, refuse, wants_json
 from detector.room import get_room
-from detector.templatetags.display import duration
+from detector.templatetags.display import duration, seconds
 from detector.visitors import ensure_visitor_key, keep_session
 from detector.whole_bodies import CUT_SHORT
 
@@ -90,12 +90,11 @@ def _detection_of(request: HttpRequest, form: UploadForm) -> Detection:
 
 
 def _limited(request: HttpRequest, allowance: ratelimits.Allowance) -> HttpResponse:
-    wait = f"{allowance.seconds_left} second{'' if allowance.seconds_left == 1 else 's'}"
     return refuse(
         request,
         "detector/limited.html",
         HTTPStatus.TOO_MANY_REQUESTS,
-        f"That was one upload too many. The next one is possible in {wait}.",
+        f"That was one upload too many. The next one is possible in {seconds(allowance.seconds_left)}.",
         retry_after=allowance.seconds_left,
         limit=allowance.limit,
         period_s=allowance.period_s,

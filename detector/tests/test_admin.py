@@ -47,14 +47,14 @@ def test_the_list_shows_what_a_reviewer_needs(staff: Client) -> None:
     detection = make_detection(0.923, owner=make_user("ada"))
     response = staff.get(LIST)
     assertContains(response, reverse("detector:detection-thumbnail", args=[detection.pk]))
-    for text in ("Fake", "92.3%", "ada", "test-1"):
+    for text in ("Fake", "92.3\N{NO-BREAK SPACE}%", "ada", "test-1"):
         assertContains(response, text)
 
 
 @pytest.mark.parametrize(
     ("values", "verdict", "probability"),
     [
-        ({}, "Fake", "90.0%"),
+        ({}, "Fake", "90.0\N{NO-BREAK SPACE}%"),
         ({"no_face": True}, "Not applicable", "none"),
         ({"failed": True}, "Failed", "none"),
     ],

@@ -133,6 +133,7 @@ def test_the_spec_s_own_prior_changes_nothing() -> None:
         predictor = Predictor(SPEC, FakeClassifier(0.123456789), FakeFaceFinder((0, 0, 1, 1)), prior=prior)
         assert predictor.predict(make_image()).fake_probability == 0.123456789
         assert predictor.version == "fake-1"
+        assert predictor.uncertain_band == (0.3, 0.9)
 
 
 @pytest.mark.parametrize(("threshold", "band"), [(0.7, (0.3, 0.9)), (0.2, (0.2, 0.9)), (0.95, (0.3, 0.95))])
