@@ -9,11 +9,13 @@ import django.db.backends.sqlite3.base  # noqa: F401 - before its operations, wh
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations as PostgresqlOperations
 from django.db.backends.sqlite3.operations import DatabaseOperations as SqliteOperations
+from django.test import Client
 from pytest_django import Settings
 
 from detector import services
 from detector.models import Review
-from detector.tests.factories import FakePredictor
+from detector.tests.factories import VISITOR_KEY, FakePredictor
+from detector.visitors import SESSION_FIELD
 
 protection = importlib.import_module("detector.migrations.0005_protect_reviews")
 FLUSHES: list[tuple[Any, list[str], list[str]]] = [
@@ -58,6 +60,15 @@ def emptying_reviews_between_tests() -> Iterator[None]:
         for operations, pause, resume in FLUSHES:
             patch.setattr(operations, "sql_flush", around(operations.sql_flush, pause, resume))
         yield
+
+
+@pytest.fixture
+def visitor(client: Client) -> Client:
+    """Somebody without an account, who uploaded what make_detection() makes."""
+    session = client.session
+    session[SESSION_FIELD] = VISITOR_KEY
+    session.save()
+    return client
 
 
 @pytest.fixture

@@ -13,21 +13,11 @@ from pytest_django.asserts import assertContains, assertNotContains, assertRedir
 from detector import services
 from detector.exceptions import AppealRefused
 from detector.models import Detection
-from detector.tests.factories import VISITOR_KEY, make_detection, make_review, make_user
-from detector.visitors import SESSION_FIELD
+from detector.tests.factories import make_detection, make_review, make_user
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter")]
 
 BUTTON = "I think this is wrong"
-
-
-@pytest.fixture
-def visitor(client: Client, limiter: Settings) -> Client:
-    """Somebody without an account, who uploaded what make_detection() makes."""
-    session = client.session
-    session[SESSION_FIELD] = VISITOR_KEY
-    session.save()
-    return client
 
 
 def appeal(client: Client, detection: Detection, sentence: str = "", **extra: Any) -> Any:
@@ -140,7 +130,8 @@ def test_objections_are_limited_apart_from_uploads(visitor: Client, settings: Se
     assert Detection.objects.exclude(appealed_at=None).count() == 2
 
 
-def test_without_redis_no_objection_is_taken_in(client: Client) -> None:
+def test_without_redis_no_objection_is_taken_in(client: Client, settings: Settings) -> None:
+    settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
     ada = make_user("ada")
     client.force_login(ada)
     detection = make_detection(owner=ada)

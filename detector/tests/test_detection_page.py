@@ -21,15 +21,6 @@ def address(detection: Detection, name: str = "detection") -> str:
 
 
 @pytest.fixture
-def visitor(client: Client) -> Client:
-    """Somebody without an account, who uploaded what make_detection() makes."""
-    session = client.session
-    session[SESSION_FIELD] = VISITOR_KEY
-    session.save()
-    return client
-
-
-@pytest.fixture
 def reviewer() -> Client:
     client = Client()
     user = make_user("grace", is_staff=True)

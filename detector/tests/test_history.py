@@ -6,20 +6,11 @@ from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
-from detector.tests.factories import VISITOR_KEY, make_detection, make_user
-from detector.visitors import SESSION_FIELD
+from detector.tests.factories import make_detection, make_user
 
 pytestmark = pytest.mark.django_db
 
 URL = reverse("detector:history")
-
-
-@pytest.fixture
-def visitor(client: Client) -> Client:
-    session = client.session
-    session[SESSION_FIELD] = VISITOR_KEY
-    session.save()
-    return client
 
 
 def names(client: Client, query: str = "") -> list[str]:

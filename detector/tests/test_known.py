@@ -28,7 +28,6 @@ from detector.similarity import (
     within_one_bit,
 )
 from detector.tests.factories import VISITOR_KEY, FakePredictor, make_detection, make_jpeg, make_review, make_user
-from detector.visitors import SESSION_FIELD
 
 
 def remade(data: bytes, scale: float = 0.6, quality: int = 40) -> bytes:
@@ -119,14 +118,6 @@ def test_a_detection_from_before_there_were_hashes_has_no_near_ones() -> None:
     assert detection.perceptual_hash_text == ""
     make_detection()
     assert known.matches(detection) == []
-
-
-@pytest.fixture
-def visitor(client: Client) -> Client:
-    session = client.session
-    session[SESSION_FIELD] = VISITOR_KEY
-    session.save()
-    return client
 
 
 @pytest.mark.django_db

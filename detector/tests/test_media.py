@@ -12,7 +12,6 @@ from pytest_django import Settings
 from detector.exports import dataset_write
 from detector.models import Detection
 from detector.tests.factories import (
-    VISITOR_KEY,
     FakePredictor,
     make_detection,
     make_jpeg,
@@ -21,7 +20,6 @@ from detector.tests.factories import (
     make_upload,
 )
 from detector.tests.hostile.workshop import chunk, exif, segment, with_chunks, with_segments
-from detector.visitors import SESSION_FIELD
 
 pytestmark = pytest.mark.django_db
 
@@ -30,14 +28,6 @@ MEDIA = [
     ("detection-thumbnail", "image/jpeg", (256, 192)),
     ("detection-heatmap", "image/png", (320, 240)),
 ]
-
-
-@pytest.fixture
-def visitor(client: Client) -> Client:
-    session = client.session
-    session[SESSION_FIELD] = VISITOR_KEY
-    session.save()
-    return client
 
 
 def address(detection: Detection, name: str) -> str:

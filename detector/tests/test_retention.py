@@ -22,7 +22,6 @@ from detector.images import decode_image
 from detector.models import Detection, Review, ReviewNeed
 from detector.reviews import Look
 from detector.tests.factories import (
-    VISITOR_KEY,
     FakePredictor,
     make_detection,
     make_jpeg,
@@ -30,9 +29,8 @@ from detector.tests.factories import (
     make_upload,
     make_user,
 )
-from detector.visitors import SESSION_FIELD
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter")]
 
 
 def stored(media_root: Path) -> list[Path]:
@@ -47,14 +45,6 @@ def purge(**options: Any) -> str:
 
 def days_ago(days: float) -> Any:
     return timezone.now() - timedelta(days=days)
-
-
-@pytest.fixture
-def visitor(client: Client, limiter: Settings) -> Client:
-    session = client.session
-    session[SESSION_FIELD] = VISITOR_KEY
-    session.save()
-    return client
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
