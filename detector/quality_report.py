@@ -125,7 +125,7 @@ def _summary(report: Report) -> dict[str, Any]:
             ["Uploads with a verdict", str(total), "", ""],
             ["Share decided (not uncertain)", _percent(decided / total) if total else "–", "", f"{total} uploads"],
             ["Reviewed uploads", str(report.reviewed), "", f"{doubts} can't tell, {opened} open"],
-            ["Two reviewers agree", *_share_cells(agreement, "pairs")],
+            ["Two reviewers agree", *_share_cells(agreement, "compared")],
         ],
     )
 

@@ -100,12 +100,14 @@ def seconds(value: float | None) -> str:
 
 @register.filter
 def duration(seconds_count: int) -> str:
-    """Working time as "8 s", "2 min 5 s" or "1 h 12 min"."""
+    """A span of time as "8 s", "2 min 5 s" or "1 h 12 min", and "15 min" where nothing is left over."""
     minutes, rest_s = divmod(seconds_count, 60)
     hours, rest_minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours} h {rest_minutes} min"
-    return f"{minutes} min {rest_s} s" if minutes else f"{rest_s} s"
+        return f"{hours} h {rest_minutes} min" if rest_minutes else f"{hours} h"
+    if minutes:
+        return f"{minutes} min {rest_s} s" if rest_s else f"{minutes} min"
+    return f"{rest_s} s"
 
 
 @register.filter

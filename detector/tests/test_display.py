@@ -113,7 +113,7 @@ def test_an_interval_is_shown_when_there_is_one(bounds: list[float] | None, expe
 
 @pytest.mark.parametrize(
     ("seconds_count", "expected"),
-    [(0, "0 s"), (59, "59 s"), (125, "2 min 5 s"), (3600, "1 h 0 min"), (4325, "1 h 12 min")],
+    [(0, "0 s"), (59, "59 s"), (125, "2 min 5 s"), (900, "15 min"), (3600, "1 h"), (4325, "1 h 12 min")],
 )
 def test_duration_has_two_units_at_most(seconds_count: int, expected: object) -> None:
     assert display.duration(seconds_count) == expected

@@ -81,7 +81,7 @@ class TestGuessing:
         assert response["Cache-Control"] == "no-store"
         script = attempt(headers={"accept": "application/json"})
         assert script.json() == {
-            "error": "Those were too many attempts to log in. Try again in 15 min 0 s.",
+            "error": "Those were too many attempts to log in. Try again in 15 min.",
             "retry_after": 900,
         }
 
