@@ -51,6 +51,24 @@ def test_the_list_shows_what_a_reviewer_needs(staff: Client) -> None:
         assertContains(response, text)
 
 
+@pytest.mark.parametrize("query", ["verdict__exact=%00", "model_version=a%00b", "q=%00", "status__exact=Done&p=%00"])
+def test_a_filter_that_no_database_can_hold_is_refused(staff: Client, query: str) -> None:
+    assert staff.get(f"{LIST}?{query}").status_code == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.parametrize("action", ["export_csv", "export_json", "delete_selected"])
+@pytest.mark.parametrize("chosen", ["\0", "x", "9" * 30])
+def test_an_action_on_what_is_no_row_is_refused(staff: Client, action: str, chosen: str) -> None:
+    response = staff.post(LIST, {"action": action, "_selected_action": [chosen]})
+    assert response.status_code == HTTPStatus.BAD_REQUEST
+
+
+def test_an_export_of_what_is_no_review_is_refused(staff: Client) -> None:
+    address = reverse("admin:detector_review_changelist")
+    response = staff.post(address, {"action": "export_csv", "_selected_action": ["x"]})
+    assert response.status_code == HTTPStatus.BAD_REQUEST
+
+
 @pytest.mark.parametrize(
     ("values", "verdict", "probability"),
     [
