@@ -212,17 +212,26 @@ def encode_jpeg(picture: Picture, *, max_side: int | None = None, quality: int =
 
     Args:
         picture: RGB; an image must not bring metadata along.
-        max_side: Long side of the result in px at most; None keeps the size.
+        max_side: Long side of the result in px at most, and at least seven eighths of it; None keeps the size.
         quality: JPEG quality, 1 to 95.
     """
     image = as_image(picture)
     if max_side is not None and max(image.size) > max_side:
-        # Averages of whole blocks first, which cost little and leave less to interpolate.
-        image = image.reduce(max(1, max(image.size) // max_side))
-        image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
+        image = _fitted(image, max_side)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def _fitted(image: Image.Image, max_side: int) -> Image.Image:
+    """Returns the picture with a long side of max_side px, or up to an eighth less."""
+    factor = -(-max(image.size) // max_side)
+    if max(image.size) >= factor * max_side * 7 / 8:
+        return image.reduce(factor)  # averages of whole blocks, which cost little; to interpolate takes as long again
+    # Averages first all the same, which leave less to interpolate.
+    smaller = image.reduce(max(1, max(image.size) // max_side))
+    smaller.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
+    return smaller
 
 
 def _check_chunks(data: bytes) -> None:

@@ -225,11 +225,26 @@ def test_pictures_at_the_limits_pass() -> None:
     assert decode_image(data, max_bytes=len(data), max_pixels=20_000).width == 200
 
 
-def test_encoded_jpegs_carry_no_metadata_and_fit() -> None:
-    data = encode_jpeg(quadrants(900, 600), max_side=256)
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((200, 150), (200, 150)),
+        ((257, 200), (256, 199)),
+        ((300, 447), (172, 256)),
+        # A whole fraction of the original's size where that is nearly as large: then whole blocks are averaged.
+        ((300, 448), (150, 224)),
+        ((768, 512), (256, 171)),
+        ((769, 513), (256, 170)),
+        ((1154, 866), (231, 174)),
+        ((1000, 2048), (125, 256)),
+        ((2048, 32), (256, 4)),
+    ],
+)
+def test_encoded_jpegs_carry_no_metadata_and_fit(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    data = encode_jpeg(quadrants(*size), max_side=256)
 
     with Image.open(io.BytesIO(data)) as image:
-        assert (image.format, image.size) == ("JPEG", (256, 171))
+        assert (image.format, image.size) == ("JPEG", expected)
         assert not image.getexif()
         assert "icc_profile" not in image.info
         assert "comment" not in image.info
@@ -337,9 +352,10 @@ def test_a_decoded_picture_brings_nothing_of_the_file_along() -> None:
     assert picture.size == (900, 600), "encoding a small copy left the picture as it was"
 
 
-def test_a_small_copy_shows_the_same() -> None:
-    pixels = quadrants(900, 600)
+@pytest.mark.parametrize(("size", "expected_size"), [((800, 500), (256, 160)), ((900, 600), (225, 150))])
+def test_a_small_copy_shows_the_same(size: tuple[int, int], expected_size: tuple[int, int]) -> None:
+    pixels = quadrants(*size)
     with Image.open(io.BytesIO(encode_jpeg(pixels, max_side=256, quality=95))) as found:
-        assert found.size == (256, 171)
+        assert found.size == expected_size
         expected = np.asarray(Image.fromarray(pixels).resize(found.size, Image.Resampling.BICUBIC)).astype(int)
         assert np.abs(np.asarray(found.convert("RGB")) - expected).mean() < 2
