@@ -112,7 +112,7 @@ def storing_paths(data: bytes) -> dict[str, Callable[[], object]]:
 
     from detector import pending, services
     from detector.heatmaps import encode_heatmap
-    from detector.images import encode_jpeg
+    from detector.images import encode_jpeg, fitted
     from detector.models import Detection, picture_path, thumbnail_path
     from detector.similarity import perceptual_hash
 
@@ -122,7 +122,8 @@ def storing_paths(data: bytes) -> dict[str, Callable[[], object]]:
         )
 
     image, detection = decode_image(data), create()
-    thumbnail = encode_jpeg(image.picture, max_side=services.THUMBNAIL_SIDE)
+    small = fitted(image.picture, services.THUMBNAIL_SIDE)
+    thumbnail = encode_jpeg(small)
 
     def row() -> None:
         detection.pk = uuid4()
@@ -137,8 +138,9 @@ def storing_paths(data: bytes) -> dict[str, Callable[[], object]]:
         pending.forget(detection.pk)
 
     return {
-        "perceptual hash": lambda: perceptual_hash(image.picture),
-        "thumbnail": lambda: encode_jpeg(image.picture, max_side=services.THUMBNAIL_SIDE),
+        "small copy": lambda: fitted(image.picture, services.THUMBNAIL_SIDE),
+        "its perceptual hash": lambda: perceptual_hash(small),
+        "its JPEG, the thumbnail": lambda: encode_jpeg(small),
         "stored files, with their note": files,
         "database row": row,
         "heat map": lambda: encode_heatmap(detection.faces, width=detection.width, height=detection.height),

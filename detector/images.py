@@ -215,16 +215,17 @@ def encode_jpeg(picture: Picture, *, max_side: int | None = None, quality: int =
         max_side: Long side of the result in px at most, and at least seven eighths of it; None keeps the size.
         quality: JPEG quality, 1 to 95.
     """
-    image = as_image(picture)
-    if max_side is not None and max(image.size) > max_side:
-        image = _fitted(image, max_side)
+    image = as_image(picture) if max_side is None else fitted(picture, max_side)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
-def _fitted(image: Image.Image, max_side: int) -> Image.Image:
-    """Returns the picture with a long side of max_side px, or up to an eighth less."""
+def fitted(picture: Picture, max_side: int) -> Image.Image:
+    """Returns a larger picture with a long side of max_side px, or up to an eighth less; any other as it is."""
+    image = as_image(picture)
+    if max(image.size) <= max_side:
+        return image
     factor = -(-max(image.size) // max_side)
     if max(image.size) >= factor * max_side * 7 / 8:
         return image.reduce(factor)  # averages of whole blocks, which cost little; to interpolate takes as long again

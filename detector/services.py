@@ -16,15 +16,15 @@ from django.utils import timezone
 
 from detector import metrics, pending
 from detector.exceptions import AppealRefused, ModelUnavailable, OwnUpload, PictureGone, StaleReview
-from detector.images import DecodedImage, decode_again, encode_jpeg
+from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
 from detector.reviews import Look, agreed_verdict, is_drawn
-from detector.similarity import perceptual_hash
+from detector.similarity import HASHED_SIDE, perceptual_hash
 
 logger = logging.getLogger(__name__)
 
-THUMBNAIL_SIDE = 256  # px of the long side
+THUMBNAIL_SIDE = HASHED_SIDE  # so that one small copy serves both
 STATUS_BY_VERDICT = {
     Verdict.REAL: Detection.Status.DONE,
     Verdict.FAKE: Detection.Status.DONE,
@@ -104,12 +104,13 @@ def detection_create(
         uncertain_up_to=rule.uncertain_up_to,
         sample_percent=sample_percent,
     )
-    detection.perceptual_hash = perceptual_hash(image.picture)
+    small = fitted(image.picture, THUMBNAIL_SIDE)
+    detection.perceptual_hash = perceptual_hash(small)
     detection.is_sampled = is_drawn(detection.pk, sample_percent)
     _analyse(detection, image, rule)
     started = time.perf_counter()
     if keep_picture:
-        _store(detection, data, encode_jpeg(image.picture, max_side=THUMBNAIL_SIDE))
+        _store(detection, data, encode_jpeg(small))
     else:
         detection.picture_removed_at = detection.created_at
         detection.save(force_insert=True)

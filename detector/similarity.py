@@ -13,11 +13,11 @@ from collections.abc import Iterator
 
 import imagehash
 
-from detector.images import Picture, as_image
+from detector.images import Picture, fitted
 
 HASH_BITS = 64
 BAND_BITS = 16
-LEAST_SIDE = 128  # px
+HASHED_SIDE = 256  # px of the long side
 NEAR_DISTANCE = 6  # bits; at most 7 for what the bands find to be complete
 # Of a picture that is nearly all one brightness the hash says next to nothing: all of those look alike to it.
 LEAST_SET_BITS = 6
@@ -26,11 +26,9 @@ Bands = tuple[int, int, int, int]
 
 
 def perceptual_hash(picture: Picture) -> int:
-    """Returns the 64-bit dHash of an RGB picture."""
-    image = as_image(picture)
-    # Block averages first: nine columns need no more, and greying all of a large picture costs more than finding faces.
-    factor = max(1, min(image.size) // LEAST_SIDE)
-    return int(str(imagehash.dhash(image.reduce(factor))), 16)
+    """Returns the 64-bit dHash of an RGB picture; that of its copy of HASHED_SIDE is the same."""
+    # Small first: nine columns need no more, and greying all of a large picture costs more than finding faces.
+    return int(str(imagehash.dhash(fitted(picture, HASHED_SIDE))), 16)
 
 
 def distance(one: int, other: int) -> int:

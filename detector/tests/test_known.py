@@ -14,9 +14,10 @@ from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
 from detector import known, services
-from detector.images import decode_image
+from detector.images import decode_image, fitted
 from detector.models import Detection
 from detector.similarity import (
+    HASHED_SIDE,
     NEAR_DISTANCE,
     distance,
     from_bands,
@@ -48,6 +49,14 @@ def test_a_remade_picture_is_near_and_another_is_far() -> None:
         original = make_jpeg(seed=seed)
         assert distance(hash_of(original), hash_of(remade(original))) <= NEAR_DISTANCE
         assert distance(hash_of(original), hash_of(make_jpeg(seed=seed + 100))) > NEAR_DISTANCE
+
+
+@pytest.mark.parametrize("size", [(100, 80), (300, 200), (511, 700), (1154, 866), (2048, 40)])
+def test_a_small_copy_has_the_hash_of_its_picture(size: tuple[int, int]) -> None:
+    picture = decode_image(make_jpeg(*size)).picture
+    small = fitted(picture, HASHED_SIDE)
+    assert max(small.size) <= HASHED_SIDE
+    assert perceptual_hash(small) == perceptual_hash(picture)
 
 
 def test_a_hash_is_kept_in_bands_and_written_as_text() -> None:
