@@ -49,7 +49,10 @@ FOLDS = {
     "real_professional": "Genuine professional portraits",
     "real_video": "Genuine video frames",
     "real_web": "Genuine photos from the web",
+    "new_sources": "Generators and genuine photos, several sources of each",
 }
+# The frozen head's folds, beside the trained networks' in metrics.json.
+BASELINE_FOLDS = "frozen_head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class ModelCard:
     @property
     def folds(self) -> list[dict[str, Any]]:
         """Leave one source out: one row for each part of the data that a network was trained without; may be empty."""
-        variants = self.metrics.get("leave_one_out") or {}
+        variants = dict(self.metrics.get("leave_one_out") or {})
+        variants.pop(BASELINE_FOLDS, None)
         # The one of which most was measured: the others are there to be compared with it.
         measured: dict[str, Any] = max(variants.values(), key=len, default={})
         return [

@@ -29,6 +29,9 @@ class Stage:
             Deepfakes with Self-Blended Images", CVPR 2022), labelled fake; None takes the config's. At a half, each
             source of real photos is real as often as fake, so that its look says nothing.
         fake_donors: Whether fakes lend their faces to blends too; a generated face in a real photo is no less fake.
+        mixup: Share of the batches whose pictures and labels are mixed with one another (Zhang et al., "mixup: Beyond
+            Empirical Risk Minimization", ICLR 2018).
+        levels: Whether the part of the classifier that sees the pooled outputs of several blocks is trained.
     """
 
     epochs: int
@@ -42,6 +45,8 @@ class Stage:
     real_share: float = 0.5
     pseudo_fake_share: float | None = None
     fake_donors: bool = False
+    mixup: float = 0.0
+    levels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +187,8 @@ SMOKE = Config(
             real_share=0.6,
             pseudo_fake_share=0.4,
             fake_donors=True,
+            mixup=0.5,
+            levels=True,
         ),
     ),
     average=((1, 0.25), (2, 0.75)),

@@ -18,7 +18,7 @@ from detector.predictor import DecisionRule, LiteRTClassifier, ModelSpec, golden
 from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE, face_input
 from training.calibration import Calibration
 from training.config import Config
-from training.model import CLASSIFIER
+from training.model import CLASSIFIER, LEVELS_CLASSIFIER
 
 NAME = "mobilenet_v2"
 PARITY_TOLERANCE = 1e-4
@@ -84,18 +84,25 @@ def export(
 def serving_model(model: keras.Model, calibration: Calibration) -> keras.Model:
     """Returns (1, 224, 224, 3) RGB 0 to 255 -> (1, 1) calibrated fake_probability and (1, 7, 7) class-activation map.
 
-    With global average pooling the dense classifier commutes with the mean over positions, so the map (features times
-    classifier weights) comes first and the logit is its mean plus the bias: one pass gives both.
+    With global average pooling a dense classifier commutes with the mean over positions, so the map comes first and
+    the logit is its mean plus the bias: one pass gives both. The map is the features times their weights, plus the same
+    of each lower level, whose finer positions are averaged to the map's.
     """
     kernel, bias = model.get_layer(CLASSIFIER).get_weights()
+    (levels_kernel,) = model.get_layer(LEVELS_CLASSIFIER).get_weights()
     backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     inputs = keras.Input(batch_shape=(1, INPUT_SIZE, INPUT_SIZE, 3), name="picture")
-    features = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
-    project = keras.layers.Conv2D(1, 1, use_bias=False, name="class_activation")
-    cam = project(features)
-    project.set_weights([kernel[None, None] / calibration.temperature])
+    *levels, features = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
     side = INPUT_SIZE // 32
-    cam = keras.layers.Reshape((side, side), name="cam")(cam)
+    ends = np.cumsum([level.shape[-1] for level in levels])[:-1]
+    maps = []
+    for level, weights in zip([*levels, features], [*np.split(levels_kernel, ends), kernel], strict=True):
+        project = keras.layers.Conv2D(1, 1, use_bias=False)
+        projected = project(level)
+        project.set_weights([weights[None, None] / calibration.temperature])
+        factor = level.shape[1] // side
+        maps.append(keras.layers.AveragePooling2D(factor)(projected) if factor > 1 else projected)
+    cam = keras.layers.Reshape((side, side), name="cam")(keras.layers.Add(name="class_activation")(maps))
     mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((side * side, 1))(cam))
     shifted = keras.layers.Rescaling(1.0, offset=float(bias[0] / calibration.temperature + calibration.bias))(mean)
     probability = keras.layers.Activation("sigmoid", name="fake_probability")(shifted)

@@ -1,13 +1,14 @@
 """Leave-one-source-out: `python -m training.leave_one_out`.
 
 For each kind of manipulation and each group of real sources, trains without it on a shorter schedule, the same for all,
-and measures on the pictures of `val` how the left-out ones fare against the other class. This is what ideas are chosen
+and measures on the pictures of `val` how the left-out ones fare against the other class; and once without some sources
+of both classes, which are then measured against one another. This is what ideas are chosen
 by: neither `test` nor `test_unseen` is looked at. Resumable: each fold is a run folder of its own.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ REAL_GROUPS = {
     "ffhq": ("ffhq_sg1_140k",),
     "video": ("dfdc_faces224", "ffpp"),
 }
+# Generators of kinds that stay, and photos of groups that stay, left out together: what `test_unseen` is like.
+NEW_SOURCES = {
+    FAKE: ("t2i_montage", "omi_sg2", "omi_val_sg2", "sg2_avatars"),
+    REAL: ("mebeauty", "conf_djangocon", "conf_fossasia", "conf_gdgcz"),
+}
 SHORT = Config(
     draws_per_epoch=4096,
     stages=(
@@ -52,26 +58,33 @@ SHORT = Config(
 )
 
 
-def _changed(**values: Any) -> Config:
-    """Returns SHORT with other values in its second stage."""
-    first, second = SHORT.stages
-    return replace(SHORT, stages=(first, replace(second, **values)))
+def _changed(config: Config, **values: Any) -> Config:
+    """Returns the config with other values in its second stage."""
+    first, second = config.stages
+    return replace(config, stages=(first, replace(second, **values)))
 
 
+BLENDS = _changed(
+    SHORT, pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True
+)
 # What is compared, each with one more idea than the one above. The shipped stages follow `SHIPPED`.
 VARIANTS = {
     "plain": SHORT,
-    "paired": _changed(pair_share=0.5, matched_boost=1.5),
-    "blends": _changed(pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True),
+    "paired": _changed(SHORT, pair_share=0.5, matched_boost=1.5),
+    "blends": BLENDS,
+    "levels": _changed(BLENDS, levels=True),
+    "mixup": _changed(BLENDS, levels=True, mixup=0.5),
 }
 SHIPPED = "blends"
 
 
-def folds() -> dict[str, tuple[int, Callable[[Sample], bool]]]:
-    """Returns name -> (label of what is left out, whether a sample is left out)."""
+def folds() -> dict[str, tuple[int | None, Callable[[Sample], bool]]]:
+    """Returns name -> (label of what is left out, None if both are; whether a sample is left out)."""
     kinds = sorted(set(KINDS.values()) - {"real"})
-    return {f"fake_{kind}": (FAKE, _is_kind(kind)) for kind in kinds} | {
-        f"real_{group}": (REAL, _is_real_of(sources)) for group, sources in REAL_GROUPS.items()
+    return {
+        **{f"fake_{kind}": (FAKE, _is_kind(kind)) for kind in kinds},
+        **{f"real_{group}": (REAL, _is_of(REAL, sources)) for group, sources in REAL_GROUPS.items()},
+        "new_sources": (None, lambda each: each.source in NEW_SOURCES[each.label]),
     }
 
 
@@ -79,12 +92,22 @@ def _is_kind(kind: str) -> Callable[[Sample], bool]:
     return lambda each: KINDS[each.generator] == kind
 
 
-def _is_real_of(sources: tuple[str, ...]) -> Callable[[Sample], bool]:
-    return lambda each: each.label == REAL and each.source in sources
+def _is_of(label: int, sources: tuple[str, ...]) -> Callable[[Sample], bool]:
+    return lambda each: each.label == label and each.source in sources
+
+
+def masks(name: str, samples: Sequence[Sample]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns which of the samples the fold leaves out, and which it is measured on if they are those of `val`."""
+    label, is_left_out = folds()[name]
+    left_out = np.array([is_left_out(each) for each in samples])
+    if label is None:
+        return left_out, left_out
+    return left_out, left_out | np.array([each.label != label for each in samples])
 
 
 def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> dict[str, Any]:
-    """Returns the table row of one fold: the left-out pictures of `val` against the other class of `val`.
+    """Returns the table row of one fold: the left-out pictures of `val` against the other class of `val`, or against
+    one another where both classes are left out.
 
     Besides, `auc_same_sources`: against those of the other class that come from the same sources, None where there are
     none; and `auc_change`: what each delivery changes in the AUC.
@@ -95,18 +118,16 @@ def measure_fold(name: str, config: Config, runs_dir: Path, faces_dir: Path) -> 
         runs_dir: The fold trains in a folder of its own in it.
         faces_dir: The folder with manifest.csv.
     """
-    label, is_left_out = folds()[name]
-    model = train(config, runs_dir / name, faces_dir=faces_dir, leave_out=is_left_out)
+    model = train(config, runs_dir / name, faces_dir=faces_dir, leave_out=folds()[name][1])
     samples = [each for each in limited(read_manifest(faces_dir), config.limit_per_source) if each.split == "val"]
     pictures = [each for each in load_pictures(faces_dir, samples, cache_dir=runs_dir, progress=False) if each.served]
     labels = np.array([each.sample.label for each in pictures])
-    left_out = np.array([is_left_out(each.sample) for each in pictures])
+    left_out, measured = masks(name, [each.sample for each in pictures])
     sizes = {"size": config.stages[-1].size, "batch_size": config.batch_size}
     logits = network_logits(model, pictures, **sizes)
     calibration = fit(logits[~left_out], labels[~left_out], rule=DecisionRule())
     known = calibration.probabilities(logits[~left_out])
     band = fit_band(known, labels[~left_out], rule=DecisionRule())
-    measured = left_out | (labels != label)
     sources = np.array([each.sample.source for each in pictures])
     beside = measured & np.isin(sources, list(set(sources[left_out])))
     judged = [each for each, use in zip(pictures, measured, strict=True) if use]

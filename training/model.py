@@ -15,6 +15,9 @@ from keras import layers
 _BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 FEATURES = "features"
 CLASSIFIER = "classifier"
+# The last block of each width but the narrowest and the widest: what the classifier may see beside the features.
+LEVELS = (2, 5, 9, 12, 15)
+LEVELS_CLASSIFIER = "levels_classifier"
 
 
 def build_backbone() -> keras.Model:
@@ -41,15 +44,24 @@ def build_backbone() -> keras.Model:
 
 
 def build_classifier(backbone: keras.Model, *, dropout: float, seed: int) -> keras.Model:
-    """Returns the network to train: (n, h, w, 3) uint8-valued RGB, 0 to 255 -> (n, 1) logit of being fake."""
+    """Returns the network to train: (n, h, w, 3) uint8-valued RGB, 0 to 255 -> (n, 1) logit of being fake.
+
+    The logit is the sum of a dense classifier on the pooled features and of one on the pooled outputs of the blocks in
+    `LEVELS` (multi-level features, as in Hariharan et al., "Hypercolumns", CVPR 2015). The second starts at zero, so
+    that it changes nothing until a stage trains it.
+    """
     inputs = keras.Input((None, None, 3), name="picture")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range")(inputs)
-    x = backbone(x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
+    outputs = [*(backbone.get_layer(f"block_{number}_add").output for number in LEVELS), backbone.output]
+    *levels, features = keras.Model(backbone.input, outputs, name="levels")(x)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(features)
+    pooled = layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     initializer = keras.initializers.GlorotUniform(seed=seed)
-    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(x)
-    return keras.Model(inputs, logit, name="detector")
+    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(pooled)
+    beside = layers.Concatenate(name="pooled_levels")([layers.GlobalAveragePooling2D()(each) for each in levels])
+    beside = layers.Dropout(dropout, seed=seed + 1, name="levels_dropout")(beside)
+    shift = layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=LEVELS_CLASSIFIER)(beside)
+    return keras.Model(inputs, layers.Add(name="logit")([logit, shift]), name="detector")
 
 
 def load_backbone_weights(backbone: keras.Model, weights_path: Path) -> None:

@@ -29,8 +29,17 @@ from training.data import (
 )
 from training.evaluate import evaluate_model, print_tables
 from training.export import export
-from training.model import build_backbone, build_classifier, freeze_below, load_backbone_weights
+from training.model import (
+    LEVELS_CLASSIFIER,
+    build_backbone,
+    build_classifier,
+    freeze_below,
+    load_backbone_weights,
+)
 from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
+
+# Both shapes of the beta distribution that the share is drawn from; the paper's range for pictures is 0.1 to 0.4.
+_MIXUP_ALPHA = 0.3
 
 
 class AugmentedBatches(keras.utils.PyDataset):
@@ -63,7 +72,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._epoch += 1
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns (batch, size, size, 3) float32 RGB, 0 to 255, and (batch, 1) float32 labels, FAKE = 1."""
+        """Returns (batch, size, size, 3) float32 RGB, 0 to 255, and (batch, 1) float32 labels, 0 to 1, FAKE = 1."""
         rng = np.random.default_rng([self._config.seed, self._stage_number, self._epoch, index])
         inputs: list[NDArray[np.uint8]] = []
         labels: list[int] = []
@@ -97,7 +106,11 @@ class AugmentedBatches(keras.utils.PyDataset):
                     add(picture, REAL, seed)
                 elif others:
                     add(self._pictures[int(rng.choice(others))], 1 - picture.sample.label, seed)
-        return np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
+        x, y = np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
+        if rng.random() < self._stage.mixup:
+            share, partners = np.float32(rng.beta(_MIXUP_ALPHA, _MIXUP_ALPHA)), rng.permutation(len(x))
+            x, y = (share * each + (1 - share) * each[partners] for each in (x, y))
+        return x, y
 
 
 def train(
@@ -172,6 +185,7 @@ def _fit_stage(
     run_dir: Path,
 ) -> None:
     freeze_below(backbone, stage.train_from)
+    model.get_layer(LEVELS_CLASSIFIER).trainable = stage.levels
     steps = config.draws_per_epoch // config.batch_size * stage.epochs
     warm_up = min(200, steps // 10)
     optimizer = keras.optimizers.AdamW(
