@@ -29,9 +29,6 @@ class Stage:
             Deepfakes with Self-Blended Images", CVPR 2022), labelled fake; None takes the config's. At a half, each
             source of real photos is real as often as fake, so that its look says nothing.
         fake_donors: Whether fakes lend their faces to blends too; a generated face in a real photo is no less fake.
-        mixup: Share of the batches whose pictures and labels are mixed with one another (Zhang et al., "mixup: Beyond
-            Empirical Risk Minimization", ICLR 2018).
-        levels: Whether the part of the classifier that sees the pooled outputs of several blocks is trained.
     """
 
     epochs: int
@@ -45,8 +42,6 @@ class Stage:
     real_share: float = 0.5
     pseudo_fake_share: float | None = None
     fake_donors: bool = False
-    mixup: float = 0.0
-    levels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +64,8 @@ class Config:
         average: (number of a stage, share) of the weights whose mean is the result, shares adding up to 1; empty: the
             last stage's. Between two stages of one run lie networks that keep much of what either learnt (Wortsman et
             al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+        refit: If not None, the classifier is fitted anew in the end, by logistic regression on what all blocks hold;
+            this is the inverse strength of its L2 penalty.
         limit_per_source: Uses at most this many pictures of each source and split; None uses all.
     """
 
@@ -132,6 +129,7 @@ class Config:
     source_power: float = 0.5
     pseudo_fake_share: float = 0.15
     average: tuple[tuple[int, float], ...] = ()
+    refit: float | None = None
     limit_per_source: int | None = None
 
     def __post_init__(self) -> None:
@@ -164,7 +162,7 @@ class Config:
 
 
 # What `make train` runs.
-FULL = Config(average=((5, 0.4), (6, 0.6)))
+FULL = Config(average=((5, 0.4), (6, 0.6)), refit=1e-3)
 
 # Every stage of a run on a few pictures, in about two minutes: shows that the code works, not that the model does.
 # It has to learn a little all the same, since calibration refuses a network whose logits do not rise with fakeness;
@@ -187,10 +185,9 @@ SMOKE = Config(
             real_share=0.6,
             pseudo_fake_share=0.4,
             fake_donors=True,
-            mixup=0.5,
-            levels=True,
         ),
     ),
     average=((1, 0.25), (2, 0.75)),
+    refit=1e-3,
     limit_per_source=3,
 )

@@ -97,11 +97,11 @@ def serving_model(model: keras.Model, calibration: Calibration) -> keras.Model:
     ends = np.cumsum([level.shape[-1] for level in levels])[:-1]
     maps = []
     for level, weights in zip([*levels, features], [*np.split(levels_kernel, ends), kernel], strict=True):
-        project = keras.layers.Conv2D(1, 1, use_bias=False)
-        projected = project(level)
-        project.set_weights([weights[None, None] / calibration.temperature])
         factor = level.shape[1] // side
-        maps.append(keras.layers.AveragePooling2D(factor)(projected) if factor > 1 else projected)
+        averaged = keras.layers.AveragePooling2D(factor)(level) if factor > 1 else level
+        project = keras.layers.Conv2D(1, 1, use_bias=False)
+        maps.append(project(averaged))
+        project.set_weights([weights[None, None] / calibration.temperature])
     cam = keras.layers.Reshape((side, side), name="cam")(keras.layers.Add(name="class_activation")(maps))
     mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((side * side, 1))(cam))
     shifted = keras.layers.Rescaling(1.0, offset=float(bias[0] / calibration.temperature + calibration.bias))(mean)

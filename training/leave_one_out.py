@@ -72,10 +72,9 @@ VARIANTS = {
     "plain": SHORT,
     "paired": _changed(SHORT, pair_share=0.5, matched_boost=1.5),
     "blends": BLENDS,
-    "levels": _changed(BLENDS, levels=True),
-    "mixup": _changed(BLENDS, levels=True, mixup=0.5),
+    "refit": replace(BLENDS, refit=1e-3),
 }
-SHIPPED = "blends"
+SHIPPED = "refit"
 
 
 def folds() -> dict[str, tuple[int | None, Callable[[Sample], bool]]]:

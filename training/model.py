@@ -15,9 +15,10 @@ from keras import layers
 _BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 FEATURES = "features"
 CLASSIFIER = "classifier"
-# The last block of each width but the narrowest and the widest: what the classifier may see beside the features.
-LEVELS = (2, 5, 9, 12, 15)
+# What the classifier may see beside the features: each block's depthwise convolution, where it has most channels.
+LEVELS = tuple(f"block_{index}_depthwise_relu" for index in range(sum(repeats for _, _, repeats, _ in _BLOCKS)))
 LEVELS_CLASSIFIER = "levels_classifier"
+POOLED, POOLED_LEVELS = "pool", "pooled_levels"
 
 
 def build_backbone() -> keras.Model:
@@ -46,22 +47,21 @@ def build_backbone() -> keras.Model:
 def build_classifier(backbone: keras.Model, *, dropout: float, seed: int) -> keras.Model:
     """Returns the network to train: (n, h, w, 3) uint8-valued RGB, 0 to 255 -> (n, 1) logit of being fake.
 
-    The logit is the sum of a dense classifier on the pooled features and of one on the pooled outputs of the blocks in
-    `LEVELS` (multi-level features, as in Hariharan et al., "Hypercolumns", CVPR 2015). The second starts at zero, so
-    that it changes nothing until a stage trains it.
+    The logit is the sum of a dense classifier on the pooled features and of one on the pooled layers of `LEVELS`
+    (multi-level features, as in Hariharan et al., "Hypercolumns for Object Segmentation and Fine-grained Localization",
+    CVPR 2015). The second is zero while the network is trained; `training.train.refit` fits both.
     """
     inputs = keras.Input((None, None, 3), name="picture")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range")(inputs)
-    outputs = [*(backbone.get_layer(f"block_{number}_add").output for number in LEVELS), backbone.output]
+    outputs = [*(backbone.get_layer(name).output for name in LEVELS), backbone.output]
     *levels, features = keras.Model(backbone.input, outputs, name="levels")(x)
-    pooled = layers.GlobalAveragePooling2D(name="pool")(features)
-    pooled = layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
+    pooled = layers.GlobalAveragePooling2D(name=POOLED)(features)
+    dropped = layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     initializer = keras.initializers.GlorotUniform(seed=seed)
-    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(pooled)
-    beside = layers.Concatenate(name="pooled_levels")([layers.GlobalAveragePooling2D()(each) for each in levels])
-    beside = layers.Dropout(dropout, seed=seed + 1, name="levels_dropout")(beside)
-    shift = layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=LEVELS_CLASSIFIER)(beside)
-    return keras.Model(inputs, layers.Add(name="logit")([logit, shift]), name="detector")
+    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(dropped)
+    beside = layers.Concatenate(name=POOLED_LEVELS)([layers.GlobalAveragePooling2D()(each) for each in levels])
+    fitted = layers.Dense(1, use_bias=False, kernel_initializer="zeros", trainable=False, name=LEVELS_CLASSIFIER)
+    return keras.Model(inputs, layers.Add(name="logit")([logit, fitted(beside)]), name="detector")
 
 
 def load_backbone_weights(backbone: keras.Model, weights_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from detector.predictor import DecisionRule
 from detector.preprocessing import INPUT_SIZE
@@ -30,7 +31,10 @@ from training.data import (
 from training.evaluate import evaluate_model, print_tables
 from training.export import export
 from training.model import (
+    CLASSIFIER,
     LEVELS_CLASSIFIER,
+    POOLED,
+    POOLED_LEVELS,
     build_backbone,
     build_classifier,
     freeze_below,
@@ -38,8 +42,10 @@ from training.model import (
 )
 from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
 
-# Both shapes of the beta distribution that the share is drawn from; the paper's range for pictures is 0.1 to 0.4.
-_MIXUP_ALPHA = 0.3
+# A channel that hardly varies in training keeps a small weight: elsewhere it may vary more.
+_LEAST_DEVIATION = 0.05
+# How the pictures are drawn that the classifier is fitted to: close to what is served.
+_REFIT_AUGMENTATION, _REFIT_MARGINS = 0.3, (1.3, 1.9)
 
 
 class AugmentedBatches(keras.utils.PyDataset):
@@ -72,7 +78,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._epoch += 1
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns (batch, size, size, 3) float32 RGB, 0 to 255, and (batch, 1) float32 labels, 0 to 1, FAKE = 1."""
+        """Returns (batch, size, size, 3) float32 RGB, 0 to 255, and (batch, 1) float32 labels, FAKE = 1."""
         rng = np.random.default_rng([self._config.seed, self._stage_number, self._epoch, index])
         inputs: list[NDArray[np.uint8]] = []
         labels: list[int] = []
@@ -106,11 +112,7 @@ class AugmentedBatches(keras.utils.PyDataset):
                     add(picture, REAL, seed)
                 elif others:
                     add(self._pictures[int(rng.choice(others))], 1 - picture.sample.label, seed)
-        x, y = np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
-        if rng.random() < self._stage.mixup:
-            share, partners = np.float32(rng.beta(_MIXUP_ALPHA, _MIXUP_ALPHA)), rng.permutation(len(x))
-            x, y = (share * each + (1 - share) * each[partners] for each in (x, y))
-        return x, y
+        return np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
 
 
 def train(
@@ -152,7 +154,44 @@ def train(
         model.save_weights(finished)
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
+    if config.refit is not None:
+        refit(model, pictures, config)
     return model
+
+
+def refit(model: keras.Model, pictures: list[FacePicture], config: Config) -> None:
+    """Fits the classifier anew to what all blocks hold of the training pictures, by logistic regression.
+
+    Descent from zero hardly uses the lower levels (training/history.md); the best classifier for a network that stays
+    as it is can be had exactly. Kirichenko et al., "Last Layer Re-Training is Sufficient for Robustness to Spurious
+    Correlations", ICLR 2023, refit the last layer alone.
+
+    Args:
+        model: What `build_classifier` returned; its two classifiers get new weights.
+        pictures: Training pictures; each is seen once, lightly augmented, none is blended.
+        config: `refit` is the penalty; the last stage names the size and how sources are balanced.
+    """
+    last = config.stages[-1]
+    rng = np.random.default_rng([config.seed, len(config.stages)])
+    inputs = np.empty((len(pictures), last.size, last.size, 3), np.uint8)
+    for index, picture in enumerate(pictures):
+        inputs[index] = training_input(
+            picture, rng, size=last.size, augmentation=_REFIT_AUGMENTATION, margins=_REFIT_MARGINS
+        )
+    layers = [model.get_layer(name).output for name in (POOLED_LEVELS, POOLED)]
+    pooled = keras.Model(model.input, keras.layers.Concatenate()(layers))
+    samples = [each.sample for each in pictures]
+    labels = np.array([each.label for each in samples])
+    found = pooled.predict(_Batches(inputs, labels, config.batch_size), verbose=0)
+    mean = found.mean(axis=0)
+    deviation = np.hypot(found.std(axis=0), _LEAST_DEVIATION)
+    weights = sampling_weights(samples, source_power=config.source_power, matched_boost=last.matched_boost)
+    regression = LogisticRegression(C=config.refit, max_iter=300)
+    regression.fit((found - mean) / deviation, labels, sample_weight=weights * len(samples))
+    kernel = regression.coef_[0] / deviation
+    beside = model.get_layer(POOLED_LEVELS).output.shape[-1]
+    model.get_layer(LEVELS_CLASSIFIER).set_weights([kernel[:beside, None]])
+    model.get_layer(CLASSIFIER).set_weights([kernel[beside:, None], regression.intercept_ - kernel @ mean])
 
 
 def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:
@@ -185,7 +224,6 @@ def _fit_stage(
     run_dir: Path,
 ) -> None:
     freeze_below(backbone, stage.train_from)
-    model.get_layer(LEVELS_CLASSIFIER).trainable = stage.levels
     steps = config.draws_per_epoch // config.batch_size * stage.epochs
     warm_up = min(200, steps // 10)
     optimizer = keras.optimizers.AdamW(
