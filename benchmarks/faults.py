@@ -217,6 +217,8 @@ def worker_killed_detecting(site: BrokenSite) -> Outcome:
         since = time.monotonic()
         worker.kill()
         eventually(lambda: len(site.site.workers()) == 2 and not worker.is_running(), "no other took its place")
+        # All of the clients can have waited for the one that was killed.
+        eventually(lambda: any(each.status == 302 for each in sent), "no upload went through")
     outcome.sent = sent
     return site.recover(outcome, since)
 
@@ -228,6 +230,7 @@ def worker_killed_storing(site: BrokenSite) -> Outcome:
         outcome.figures["left"] = eventually(lambda: _kill_one_that_stores(site), "none was caught", pause_s=0.0)
         since = time.monotonic()
         eventually(lambda: len(site.site.workers()) == 2, "no other took its place")
+        eventually(lambda: any(each.status == 302 for each in sent), "no upload went through")
     outcome.sent = sent
     return site.recover(outcome, since)
 
