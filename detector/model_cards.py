@@ -51,8 +51,8 @@ FOLDS = {
     "real_web": "Genuine photos from the web",
     "new_sources": "Generators and genuine photos, several sources of each",
 }
-# The frozen head's folds, beside the trained networks' in metrics.json.
-BASELINE_FOLDS = "frozen_head"
+# Of the ways of training whose folds are in metrics.json: the one that ships, and the frozen head's.
+SHIPPED_FOLDS, BASELINE_FOLDS = "refit", "frozen_head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,7 @@ class ModelCard:
     @property
     def folds(self) -> list[dict[str, Any]]:
         """Leave one source out: one row for each part of the data that a network was trained without; may be empty."""
-        variants = dict(self.metrics.get("leave_one_out") or {})
-        variants.pop(BASELINE_FOLDS, None)
-        # The one of which most was measured: the others are there to be compared with it.
-        measured: dict[str, Any] = max(variants.values(), key=len, default={})
+        measured = (self.metrics.get("leave_one_out") or {}).get(SHIPPED_FOLDS) or {}
         return [
             _row(FOLDS[name], measured[name], is_overall=False)
             for name in FOLDS

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from detector.model_cards import SHIPPED_FOLDS
 from detector.predictor import DecisionRule
 from detector.preprocessing import scaled
 from training.calibration import fit, fit_band
@@ -67,14 +68,13 @@ def _changed(config: Config, **values: Any) -> Config:
 BLENDS = _changed(
     SHORT, pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True
 )
-# What is compared, each with one more idea than the one above. The shipped stages follow `SHIPPED`.
+# What is compared, each with one more idea than the one above.
 VARIANTS = {
     "plain": SHORT,
     "paired": _changed(SHORT, pair_share=0.5, matched_boost=1.5),
     "blends": BLENDS,
     "refit": replace(BLENDS, refit=1e-3),
 }
-SHIPPED = "refit"
 
 
 def folds() -> dict[str, tuple[int | None, Callable[[Sample], bool]]]:
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measures the folds, stores them in metrics.json after each, and prints them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(folds()), nargs="+", help="some folds")
-    parser.add_argument("--variant", choices=sorted(VARIANTS), default=SHIPPED)
+    parser.add_argument("--variant", choices=sorted(VARIANTS), default=SHIPPED_FOLDS)
     parser.add_argument("--limit-per-source", type=int, help="at most so many pictures of each source, for a trial")
     parser.add_argument("--draws-per-epoch", type=int, default=SHORT.draws_per_epoch)
     parser.add_argument("--runs-dir", type=Path, default=RUNS_DIR / "leave_one_out")

@@ -58,7 +58,10 @@ def test_deliveries_and_left_out_kinds_are_shown(client: Client, model_dir: Path
     metrics = json.loads((model_dir / "metrics.json").read_text())
     metrics |= {
         "delivery_test": {"jpeg_50": delivered},
-        "leave_one_out": {"plain": {"fake_gan": {"n": 7, "auc": 0.777}, "config": {}}},
+        "leave_one_out": {
+            "frozen_head": {"fake_gan": {"n": 7, "auc": 0.666}},
+            "refit": {"fake_gan": {"n": 7, "auc": 0.777}, "config": {}},
+        },
     }
     (model_dir / "metrics.json").write_text(json.dumps(metrics))
     response = client.get(URL)
