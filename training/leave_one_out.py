@@ -96,7 +96,7 @@ def _is_of(label: int, sources: tuple[str, ...]) -> Callable[[Sample], bool]:
 
 
 def masks(name: str, samples: Sequence[Sample]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Returns which of the samples the fold leaves out, and which it is measured on if they are those of `val`."""
+    """Returns two (n,) masks: what the fold leaves out, and what it is measured on if they are those of `val`."""
     label, is_left_out = folds()[name]
     left_out = np.array([is_left_out(each) for each in samples])
     if label is None:
