@@ -41,6 +41,10 @@ class AppealRefused(DetectorError):
     """There is nothing to object to, or somebody has objected already."""
 
 
+class DetectionGone(DetectorError):
+    """The detection was deleted in the meantime; nothing was stored."""
+
+
 class PictureGone(DetectorError):
     """The detection has no picture any more, so nobody can review it."""
 

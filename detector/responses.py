@@ -27,6 +27,11 @@ def refuse(request: HttpRequest, template: str, status: int, sentence: str, **co
     return response
 
 
+def detection_gone(request: HttpRequest, sentence: str, **context: Any) -> HttpResponse:
+    """404 for what was deleted while somebody was at it."""
+    return refuse(request, "404.html", 404, sentence, lead=sentence, **context)
+
+
 def picture_too_large(request: HttpRequest) -> HttpResponse:
     limit = filesizeformat(settings.MAX_UPLOAD_BYTES).replace("\xa0", " ")
     return refuse(request, "413.html", 413, f"The file is too large; at most {limit} are accepted.")

@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from detector import metrics, pending
-from detector.exceptions import AppealRefused, ModelUnavailable, OwnUpload, PictureGone, StaleReview
+from detector.exceptions import AppealRefused, DetectionGone, ModelUnavailable, OwnUpload, PictureGone, StaleReview
 from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
@@ -122,12 +122,15 @@ def picture_forget(*, detection: Detection) -> None:
     """Removes the picture, its thumbnail and its file name; the row, its figures and its reviews stay.
 
     The files go first: if this is interrupted the row still says that there is a picture, and the next call ends it.
+
+    Raises:
+        DetectionGone: It was deleted.
     """
     for file in (detection.image, detection.thumbnail):
         if file:
             file.storage.delete(str(file.name))
     with transaction.atomic():
-        current = Detection.objects.select_for_update().get(pk=detection.pk)
+        current = _locked(detection)
         current.image = current.thumbnail = current.original_name = ""
         current.picture_removed_at = timezone.now()
         current.review_need = current.need_now()
@@ -150,9 +153,10 @@ def appeal_create(*, detection: Detection, text: str) -> Detection:
 
     Raises:
         AppealRefused: There is one already, or nothing to object to.
+        DetectionGone: It was deleted.
     """
     with transaction.atomic():
-        current = Detection.objects.select_for_update().get(pk=detection.pk)
+        current = _locked(detection)
         if not current.can_be_appealed:
             raise AppealRefused("You can object to a result once.")
         current.appealed_at = timezone.now()
@@ -167,6 +171,7 @@ def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> S
 
     Raises:
         AnalysisFailed: The model broke on it.
+        DetectionGone: It was deleted.
         InvalidImage, OSError: The file cannot be read any more.
     """
     with detection.image.open("rb") as file:
@@ -175,7 +180,9 @@ def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> S
     prediction = predictor.predict(image, rule=active_rule(), max_faces=settings.MAX_FACES)
     score = Score(detection=detection, model_version=predictor.version, fake_probability=prediction.fake_probability)
     if keep:
-        score.save()
+        with transaction.atomic():
+            _locked(detection)
+            score.save()
     return score
 
 
@@ -196,12 +203,14 @@ def hashes_fill(*, detection: Detection, keep: bool) -> None:
         Detection.objects.filter(pk=detection.pk).update(**hashes)  # not save(), which fails if it was deleted
 
 
-def detection_resettle(*, detection: Detection, keep: bool) -> Detection | None:
-    """The detection as its reviews settle it by the settings of now, stored if wanted; None if it was deleted."""
+def detection_resettle(*, detection: Detection, keep: bool) -> Detection:
+    """The detection as its reviews settle it by the settings of now, stored if wanted.
+
+    Raises:
+        DetectionGone: It was deleted.
+    """
     with transaction.atomic():
-        current = Detection.objects.select_for_update().filter(pk=detection.pk).first()
-        if current is None:
-            return None
+        current = _locked(detection)
         before = current.review_verdict, current.review_need
         current.review_verdict = _agreed(current)
         current.review_need = current.need_now()
@@ -217,9 +226,10 @@ def review_create(*, detection: Detection, reviewer: User, verdict: str, note: s
         StaleReview: Somebody else reviewed it after the page was opened. Nothing is stored.
         PictureGone: There is no picture any more.
         OwnUpload: The reviewer uploaded it.
+        DetectionGone: It was deleted.
     """
     with transaction.atomic():
-        current = Detection.objects.select_for_update().get(pk=detection.pk)
+        current = _locked(detection)
         if not current.has_picture:
             raise PictureGone("There is no picture to review any more.")
         if current.owner_id == reviewer.pk:
@@ -248,6 +258,18 @@ def review_create(*, detection: Detection, reviewer: User, verdict: str, note: s
         )
         _settle(current, review)
     return review
+
+
+def _locked(detection: Detection) -> Detection:
+    """The detection as it is now and stays until the transaction ends.
+
+    Raises:
+        DetectionGone: It was deleted.
+    """
+    try:
+        return Detection.objects.select_for_update().get(pk=detection.pk)
+    except Detection.DoesNotExist as error:
+        raise DetectionGone("This detection was deleted in the meantime.") from error
 
 
 def _settle(detection: Detection, newest: Review) -> None:

@@ -23,7 +23,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from detector import known, media, metrics, model_cards, ratelimits, services, throttling, workplace
-from detector.exceptions import AppealRefused
+from detector.exceptions import AppealRefused, DetectionGone
 from detector.forms import AppealForm, PasswordForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
@@ -31,7 +31,7 @@ from detector.outages import outage_answer
 from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
-from detector.responses import picture_too_large, refuse, wants_json
+from detector.responses import detection_gone, picture_too_large, refuse, wants_json
 from detector.room import get_room
 from detector.templatetags.display import duration, seconds
 from detector.visitors import ensure_visitor_key, keep_session
@@ -208,6 +208,8 @@ def detection_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
         services.appeal_create(detection=detection, text=form.cleaned_data["sentence"])
     except AppealRefused:
         return _already_appealed(request, detection)
+    except DetectionGone:
+        return detection_gone(request, "The picture and its result were deleted in the meantime.")
     messages.success(request, "Thank you. A person will look at this picture; the answer will appear on this page.")
     return redirect(detection)
 

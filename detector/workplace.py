@@ -8,22 +8,24 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from detector import known, services
-from detector.exceptions import StaleReview
+from detector.exceptions import DetectionGone, OwnUpload, PictureGone, StaleReview
 from detector.forms import ReviewForm
 from detector.models import Detection, DetectionQuerySet, Review
 from detector.presentation import faces_for_display, machine_words
+from detector.responses import detection_gone
 from detector.reviews import Look
 
 SEEN_FIELD = "machine_answers_seen"
 MOST_SEEN = 500  # ids that a session remembers
 IN_QUEUE = "queue"
+GONE_SENTENCE = "This detection is gone: it was deleted in the meantime. No review of it was saved."
 
 
 def may_review(user: Any) -> bool:
@@ -49,14 +51,18 @@ def remember_seen(request: HttpRequest, *keys: object) -> None:
 def review(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not may_review(request.user):
         raise PermissionDenied
-    detection = get_object_or_404(Detection, pk=pk)
+    try:
+        return _review(request, Detection.objects.get(pk=pk))
+    except (Detection.DoesNotExist, DetectionGone):
+        return detection_gone(request, GONE_SENTENCE, next_review=_queue_start(request))
+
+
+def _review(request: HttpRequest, detection: Detection) -> HttpResponse:
     if not detection.has_picture:
-        messages.warning(request, "There is no picture to review any more; the figures and reviews stay.")
-        return redirect("admin:detector_detection_change", detection.pk)
+        return _refused(request, detection, "There is no picture to review any more; the figures and reviews stay.")
     assert request.user.is_authenticated  # the admin lets nobody else in
     if detection.owner_id == request.user.pk:
-        messages.warning(request, "Somebody else has to review what you uploaded.")
-        return redirect("admin:detector_detection_change", detection.pk)
+        return _refused(request, detection, "Somebody else has to review what you uploaded.")
     form = ReviewForm(request.POST or None, detection=detection)
     if not form.is_valid():
         return _page(request, detection, form, status=HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK)
@@ -72,10 +78,17 @@ def review(request: HttpRequest, pk: UUID) -> HttpResponse:
     except StaleReview as error:
         detection.refresh_from_db()
         return _page(request, detection, form, status=HTTPStatus.CONFLICT, stale_since=error.seen_count)
+    except (PictureGone, OwnUpload) as error:
+        return _refused(request, detection, str(error))
     messages.success(request, _what_was_said(written, detection))
     if IN_QUEUE not in request.GET:
         return redirect("admin:detector_detection_change", detection.pk)
     return redirect(following or _queue_start(request))
+
+
+def _refused(request: HttpRequest, detection: Detection, sentence: str) -> HttpResponse:
+    messages.warning(request, sentence)
+    return redirect("admin:detector_detection_change", detection.pk)
 
 
 def _what_was_said(written: Review, detection: Detection) -> str:

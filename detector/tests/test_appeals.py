@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.http import HttpRequest
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
-from detector import services
+from detector import ratelimits, services
 from detector.exceptions import AppealRefused
 from detector.models import Detection
 from detector.tests.factories import make_detection, make_review, make_user
@@ -56,6 +57,23 @@ def test_one_objects_once(visitor: Client) -> None:
     assert detection.appeal_text == "First."
     with pytest.raises(AppealRefused):
         services.appeal_create(detection=detection, text="Third.")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_what_is_deleted_meanwhile_cannot_be_objected_to(
+    visitor: Client, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    detection = make_detection()
+    take_appeal = ratelimits.take_appeal
+
+    def delete_first(request: HttpRequest) -> ratelimits.Allowance:
+        Detection.objects.all().delete()
+        return take_appeal(request)
+
+    monkeypatch.setattr(ratelimits, "take_appeal", delete_first)
+    address = reverse("detector:detection-appeal", args=[detection.pk])
+    response = visitor.post(address, headers={"accept": accept})
+    assertContains(response, "were deleted in the meantime", status_code=HTTPStatus.NOT_FOUND)
 
 
 def test_there_is_nothing_to_object_to_in_a_failure(visitor: Client) -> None:

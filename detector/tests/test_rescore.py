@@ -115,6 +115,24 @@ def test_a_picture_that_cannot_be_scored_is_named_and_stops_nothing(other: FakeP
     assert "2 failed" in rescore()[0][-3]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_is_deleted_while_it_is_scored_is_named_and_stops_nothing(
+    other: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted, present = make_detection(0.9), make_detection(0.9)
+    predict = other.predict
+
+    def delete_first(*args: Any, **kwargs: Any) -> Any:
+        Detection.objects.filter(pk=deleted.pk).delete()
+        return predict(*args, **kwargs)
+
+    monkeypatch.setattr(other, "predict", delete_first)
+    lines, errors = rescore()
+    assert str(deleted.pk) in errors
+    assert Score.objects.get().detection == present
+    assert "1 failed" in lines[-3]
+
+
 def test_a_model_that_is_not_there_is_an_error(settings: Settings, tmp_path: Path) -> None:
     settings.MODEL_DIR = tmp_path / "mobilenet_v2"
     for name in ("absent", "../absent", "/etc"):

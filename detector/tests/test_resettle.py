@@ -55,6 +55,19 @@ def test_a_higher_number_opens_what_one_person_overruled_and_a_lower_one_settles
     assert state(overruled) == ("real", ReviewNeed.NONE)
 
 
+def test_what_is_deleted_meanwhile_stops_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    overruled = [reviewed(0.9, "real") for _ in range(2)]
+    detection_resettle = services.detection_resettle
+
+    def delete_first(**arguments: Any) -> Detection:
+        Detection.objects.filter(pk=overruled[0].pk).delete()
+        return detection_resettle(**arguments)
+
+    monkeypatch.setattr(services, "detection_resettle", delete_first)
+    settings.REVIEWERS_NEEDED = 2
+    assert resettle()[0] == f"{overruled[1].pk}: real -> open"
+
+
 def test_nothing_but_the_settlement_changes(settings: Settings) -> None:
     overruled = reviewed(0.9, "real")
     settings.REVIEWERS_NEEDED = 2

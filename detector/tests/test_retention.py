@@ -157,6 +157,23 @@ def test_a_file_that_cannot_be_removed_is_named_and_does_not_stop_the_rest(
     assert (stuck.has_picture, other.has_picture) == (True, False)
 
 
+def test_a_picture_that_is_deleted_meanwhile_does_not_stop_the_rest(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RETENTION_DAYS = 30
+    deleted, other = (make_detection(created_at=days_ago(40 - number)) for number in range(2))
+    picture_forget = services.picture_forget
+
+    def delete_first(*, detection: Detection) -> None:
+        Detection.objects.filter(pk=deleted.pk).delete()
+        picture_forget(detection=detection)
+
+    monkeypatch.setattr(services, "picture_forget", delete_first)
+    assert "Removed the pictures of 1 detection uploaded before" in purge()
+    other.refresh_from_db()
+    assert not other.has_picture
+
+
 def test_what_has_no_picture_leaves_the_queue_and_cannot_be_reviewed() -> None:
     detection, reviewer = make_detection(0.5), make_user("grace", is_staff=True, is_superuser=True)
     client = Client()

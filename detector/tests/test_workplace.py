@@ -15,7 +15,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from detector import services
-from detector.exceptions import OwnUpload
+from detector.exceptions import OwnUpload, StaleReview
 from detector.models import Detection, Review
 from detector.reviews import Look
 from detector.tests.factories import make_detection, make_review, make_user
@@ -137,6 +137,51 @@ def test_reviewing_is_for_staff(client: Client, logged_in: bool) -> None:
 
 def test_what_does_not_exist_cannot_be_reviewed(reviewer: Client) -> None:
     assert reviewer.get(reverse("admin:detector_detection_review", args=[uuid4()])).status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "stale"])
+def test_what_was_deleted_since_the_page_was_opened_leads_on(
+    reviewer: Client, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    detection, waiting = make_detection(), make_detection(0.5)
+    look = reviewer.get(page(detection)).context["look"]
+    review_create = services.review_create
+    if moment == "before":
+        Detection.objects.filter(pk=detection.pk).delete()
+    if moment == "stale":
+        make_review(detection)
+
+    def delete_first(**arguments: Any) -> Review:
+        if moment == "within":
+            Detection.objects.filter(pk=detection.pk).delete()
+        try:
+            return review_create(**arguments)
+        except StaleReview:
+            Detection.objects.filter(pk=detection.pk).delete()
+            raise
+
+    monkeypatch.setattr(services, "review_create", delete_first)
+    response = reviewer.post(page(detection), {"verdict": "real", "note": "", "look": look})
+    assertContains(response, "it was deleted in the meantime", status_code=HTTPStatus.NOT_FOUND)
+    assertContains(response, f'href="{queued(waiting)}"', status_code=HTTPStatus.NOT_FOUND)
+    assert not Review.objects.filter(reviewer__username="grace").exists()
+
+
+def test_a_picture_that_goes_while_it_is_reviewed_is_said_to_be_gone(
+    reviewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detection = make_detection()
+    look = reviewer.get(page(detection)).context["look"]
+    review_create = services.review_create
+
+    def forget_first(**arguments: Any) -> Review:
+        services.picture_forget(detection=detection)
+        return review_create(**arguments)
+
+    monkeypatch.setattr(services, "review_create", forget_first)
+    response = reviewer.post(page(detection), {"verdict": "real", "note": "", "look": look}, follow=True)
+    assertContains(response, "no picture to review any more")
+    assert not Review.objects.exists()
 
 
 def test_reviewing_needs_the_csrf_token() -> None:

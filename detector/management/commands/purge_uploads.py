@@ -9,6 +9,7 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from detector import pending, services
+from detector.exceptions import DetectionGone
 from detector.models import Detection
 
 BATCH = 500
@@ -60,6 +61,8 @@ class Command(BaseCommand):
                 for detection in batch:
                     try:
                         services.picture_forget(detection=detection)
+                    except DetectionGone:
+                        pass  # and its picture went with it
                     except OSError as error:
                         self.stderr.write(f"{detection.image.name}: {error.strerror or error}")
                         failed.append(detection.pk)

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from detector import services
-from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
+from detector.exceptions import AnalysisFailed, DetectionGone, InvalidImage, ModelUnavailable
 from detector.models import Detection, ReviewVerdict, Score
 from detector.predictor import DecisionRule, Predictor, Verdict
 from detector.templatetags.display import percent
@@ -42,7 +42,7 @@ class Command(BaseCommand):
                     score = known.get(detection.pk) or services.score_create(
                         detection=detection, predictor=predictor, keep=not options["dry_run"]
                     )
-                except (AnalysisFailed, InvalidImage, OSError) as error:
+                except (AnalysisFailed, DetectionGone, InvalidImage, OSError) as error:
                     counts["failed"] += 1
                     self.stderr.write(f"{detection.pk}: {error}")
                 else:

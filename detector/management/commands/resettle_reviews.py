@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
 from detector import services
+from detector.exceptions import DetectionGone
 from detector.models import Detection
 
 BATCH = 200
@@ -28,9 +29,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         counts: Counter[str] = Counter()
         for before in self._reviewed():
-            after = services.detection_resettle(detection=before, keep=not options["dry_run"])
             counts["reviewed"] += 1
-            if after is None or after.review_verdict == before.review_verdict:
+            try:
+                after = services.detection_resettle(detection=before, keep=not options["dry_run"])
+            except DetectionGone:
+                continue
+            if after.review_verdict == before.review_verdict:
                 continue
             counts["changed"] += 1
             counts["lost"] += after.review_verdict == "" and not after.has_picture
