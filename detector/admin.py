@@ -6,9 +6,11 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ChangeList
-from django.contrib.auth.models import User
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
+from django.db import DataError
 from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
@@ -27,6 +29,7 @@ from detector.templatetags.display import percent
 MOST_COUNTED = 10_000  # rows of a list
 STAGES = ("decode", "faces", "network", "total")  # PostgreSQL keeps no order of keys
 OWNER_FIELDS = {"owner", "owner_id", "session_key"}
+PATTERNS = {"regex", "iregex"}
 
 
 def may_see_accounts(user: Any) -> bool:
@@ -83,7 +86,28 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return min(self.counted, MOST_COUNTED)
 
 
-class BoundedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class CarefulAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A list that answers 400 to a filter or an action that no row can match, whatever the database says of it."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        if any("\0" in value for _, values in request.GET.lists() for value in values):
+            raise BadRequest("PostgreSQL has no text with a zero byte in it.")
+        try:
+            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.clean(chosen, None)
+        except ValidationError as error:
+            raise BadRequest("What was chosen cannot be a row.") from error
+        try:
+            return super().changelist_view(request, extra_context)
+        except (ValueError, OverflowError, DataError) as error:  # a year 0, a number of thirty digits
+            raise BadRequest("What was asked for is beyond what the database can compare.") from error
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """No patterns, which no link leads to: a broken one is an error, and an evil one takes for ever."""
+        return not PATTERNS & set(lookup.split("__")) and super().lookup_allowed(lookup, value, request)
+
+
+class BoundedAdmin(CarefulAdmin):
     """A list of a million rows: nothing on its page counts them all."""
 
     paginator = BoundedPaginator
@@ -92,13 +116,6 @@ class BoundedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        if any("\0" in value for _, values in request.GET.lists() for value in values):
-            raise BadRequest("PostgreSQL has no text with a zero byte in it.")
-        try:
-            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
-                self.opts.pk.to_python(chosen)
-        except ValidationError as error:
-            raise BadRequest("What was chosen cannot be a row.") from error
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None) or {}
         if "cl" in context and context["cl"].paginator.has_more:
@@ -458,3 +475,16 @@ class ReviewAdmin(ExportMixin, BoundedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
         return False
+
+
+admin.site.unregister([User, Group])
+
+
+@admin.register(User)
+class CarefulUserAdmin(CarefulAdmin, UserAdmin):  # type: ignore[type-arg]
+    pass
+
+
+@admin.register(Group)
+class CarefulGroupAdmin(CarefulAdmin, GroupAdmin):
+    pass

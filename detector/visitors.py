@@ -4,13 +4,27 @@ Django's own session key will not do: it changes at log-in, which is exactly whe
 found again, and whoever reads it from the database could take over the session.
 """
 
+import re
 import secrets
 
+from django.conf import settings
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 
 SESSION_FIELD = "visitor_key"
+# What Django's own look like. Of others a quoted cookie can hold a zero byte, which PostgreSQL refuses in a question.
+SESSION_KEY = re.compile(r"[0-9a-z]{8,40}")
 VISITOR_KEY_BYTES = 20  # 40 hexadecimal digits, the length of Detection.session_key
+
+
+class VisitorMiddleware(SessionMiddleware):
+    """Django's sessions, for which a cookie that cannot be a session's is none."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        name = settings.SESSION_COOKIE_NAME
+        if not SESSION_KEY.fullmatch(request.COOKIES.get(name, "")):
+            request.COOKIES.pop(name, None)
+        super().process_request(request)
 
 
 def visitor_key(request: HttpRequest) -> str:

@@ -51,9 +51,39 @@ def test_the_list_shows_what_a_reviewer_needs(staff: Client) -> None:
         assertContains(response, text)
 
 
-@pytest.mark.parametrize("query", ["verdict__exact=%00", "model_version=a%00b", "q=%00", "status__exact=Done&p=%00"])
+HUGE = "9" * 30
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("verdict__exact=%00", "model_version=a%00b", "q=%00", "status__exact=Done&p=%00"),
+        *("created_at__year__gte=0", "created_at__iso_year=0", f"created_at__year={HUGE}"),
+        *(f"created_at__year=2026&created_at__month={HUGE}", "verdict__regex=(", "original_name__iregex=["),
+    ],
+)
 def test_a_filter_that_no_database_can_hold_is_refused(staff: Client, query: str) -> None:
     assert staff.get(f"{LIST}?{query}").status_code == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.parametrize("year", ["0", "-1", "10000", HUGE])
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ("detector_queueddetection", "created_at"),
+        ("detector_review", "created_at"),
+        ("auth_user", "date_joined"),
+    ],
+)
+def test_a_year_that_is_none_is_refused(admin_client: Client, address: str, field: str, year: str) -> None:
+    make_review(make_detection(0.5))
+    response = admin_client.get(reverse(f"admin:{address}_changelist"), {f"{field}__year": year})
+    # Where there is a hierarchy of dates Django itself leads back to the list.
+    assert response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.FOUND)
+
+
+def test_the_number_of_an_account_that_none_can_have_finds_nothing(staff: Client) -> None:
+    assert staff.get(f"{LIST}?owner={HUGE}").status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.OK)
 
 
 @pytest.mark.parametrize("action", ["export_csv", "export_json", "delete_selected"])
@@ -63,9 +93,18 @@ def test_an_action_on_what_is_no_row_is_refused(staff: Client, action: str, chos
     assert response.status_code == HTTPStatus.BAD_REQUEST
 
 
-def test_an_export_of_what_is_no_review_is_refused(staff: Client) -> None:
+@pytest.mark.parametrize("chosen", ["x", HUGE])
+def test_an_export_of_what_is_no_review_is_refused(staff: Client, chosen: str) -> None:
     address = reverse("admin:detector_review_changelist")
-    response = staff.post(address, {"action": "export_csv", "_selected_action": ["x"]})
+    response = staff.post(address, {"action": "export_csv", "_selected_action": [chosen]})
+    assert response.status_code == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.parametrize("kind", ["user", "group"])
+@pytest.mark.parametrize("chosen", ["", "\0", "x", HUGE])
+def test_an_action_on_what_is_no_account_is_refused(admin_client: Client, kind: str, chosen: str) -> None:
+    address = reverse(f"admin:auth_{kind}_changelist")
+    response = admin_client.post(address, {"action": "delete_selected", "_selected_action": [chosen]})
     assert response.status_code == HTTPStatus.BAD_REQUEST
 
 

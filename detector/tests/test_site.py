@@ -7,7 +7,7 @@ import pytest
 from django.conf import settings as site_settings
 from django.test import Client
 from django.urls import reverse
-from pytest_django import Settings
+from pytest_django import DjangoAssertNumQueries, Settings
 
 PAGES = [reverse(name) for name in ("detector:upload", "detector:history", "detector:about", "login", "signup")]
 
@@ -41,6 +41,17 @@ def test_every_page_is_sent_with_the_headers_that_protect_it(client: Client, pag
     assert " style=" not in content
     assert "<style" not in content
     assert " onclick=" not in content
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("cookie", [r'"\000aaaaaaaaaaa"', r'"\377\376aaaaaaaa"', "A" * 32, "a" * 41, "short", '""'])
+def test_a_cookie_that_is_no_session_s_key_is_not_looked_for(
+    client: Client, django_assert_num_queries: DjangoAssertNumQueries, cookie: str
+) -> None:
+    """The first one says zero byte, for which PostgreSQL has an error instead of an answer."""
+    with django_assert_num_queries(0):
+        response = client.get(reverse("detector:about"), headers={"cookie": f"sessionid={cookie}"})
+    assert response.status_code == HTTPStatus.OK
 
 
 def test_behind_https_everything_else_is_redirected_but_the_health_check(client: Client, settings: Settings) -> None:
