@@ -6,7 +6,6 @@ and has it for a whole period: never more than the limit in any period, whenever
 nothing, so trying again makes nobody wait longer.
 """
 
-import hashlib
 import ipaddress
 import math
 import re
@@ -20,6 +19,7 @@ from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.http import HttpRequest
+from django.utils.crypto import salted_hmac
 from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 
@@ -157,21 +157,21 @@ def take_signup(request: HttpRequest) -> Allowance:
 def _usage(
     request: HttpRequest, group: str, rate: tuple[int, int], *, increment: bool, key: str | None = None
 ) -> Allowance:
-    key = key or client_key(request)
+    # Keyed, so that whoever reads Redis cannot find an address by trying all of them.
+    key = salted_hmac("detector.ratelimits", f"{group} {rate} {key or client_key(request)}").hexdigest()
     if rate[0] > MOST_SLOTS:
         return _window(request, group, key, rate, increment=increment)
-    allowance = _slots(group, key, rate, take=increment)
+    allowance = _slots(key, rate, take=increment)
     if not increment or allowance.is_exceeded:
         return allowance
     window = _window(request, group, key, rate, increment=True)
     return window if window.is_exceeded else allowance
 
 
-def _slots(group: str, key: str, rate: tuple[int, int], *, take: bool) -> Allowance:
+def _slots(key: str, rate: tuple[int, int], *, take: bool) -> Allowance:
     """What the slots leave, of which each empties itself a period after it was taken."""
     limit, period_s = rate
-    name = hashlib.sha256(f"{group} {limit}/{period_s} {key}".encode()).hexdigest()
-    slots = [f"slot:{name}:{number}" for number in range(limit)]
+    slots = [f"slot:{key}:{number}" for number in range(limit)]
     now = time.time()
     with counting():
         cache = caches[settings.RATELIMIT_USE_CACHE]

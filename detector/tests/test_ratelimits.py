@@ -293,6 +293,21 @@ def test_the_counter_goes_away_by_itself(redis_limiter: PrivateRedis) -> None:
 
 
 @pytest.mark.redis
+def test_who_was_counted_cannot_be_found_out_without_the_secret(
+    redis_limiter: PrivateRedis, settings: Settings
+) -> None:
+    """Of all four thousand million addresses a plain hash could be tried."""
+    keys: list[set[str]] = []
+    for secret in ("one secret", "another secret"):
+        settings.SECRET_KEY = secret
+        caches["ratelimit"].clear()
+        take_upload(make_request("192.0.2.1"))
+        keys.append(set(caches["ratelimit"].keys("*")))  # type: ignore[attr-defined]
+    assert [len(each) for each in keys] == [2, 2]
+    assert not keys[0] & keys[1]
+
+
+@pytest.mark.redis
 def test_in_no_period_do_more_get_through_redis_however_many_try_at_once(
     redis_limiter: PrivateRedis, settings: Settings
 ) -> None:
