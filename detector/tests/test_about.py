@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
-from pytest_django.asserts import assertContains
+from pytest_django.asserts import assertContains, assertNotContains
 
 from detector.model_cards import read_model_card
 
@@ -33,6 +33,26 @@ def test_figures_come_from_the_model_s_folder(client: Client, model_dir: Path) -
     assertContains(response, "0.912")
     assertContains(response, "0.876")
     assertContains(response, "stylegan")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("bucket", "said", "untrue"),
+    [
+        ("", ["kept on this server only", "nothing is sent anywhere else", "Photos stay on this server"], "storage"),
+        ("faces", ["analysed on this server only", "may be another company", "judged on this server"], "stay on this"),
+    ],
+)
+def test_where_photos_are_kept_is_stated(
+    client: Client, settings: Settings, bucket: str, said: list[str], untrue: str
+) -> None:
+    settings.MEDIA_S3_BUCKET = bucket
+    response = client.get(URL)
+    for sentence in said:
+        assertContains(response, sentence)
+    assertNotContains(response, untrue)
+    if bucket:
+        assertNotContains(response, "nothing is sent anywhere else")
 
 
 @pytest.mark.django_db

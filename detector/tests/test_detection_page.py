@@ -70,6 +70,15 @@ def test_the_name_of_a_file_is_not_markup(visitor: Client) -> None:
     assertNotContains(response, "<script>alert")
 
 
+
+def test_a_stage_that_was_not_reached_has_no_time(visitor: Client) -> None:
+    stages = {"decode": 1.0, "faces": 2.0, "network": 0.0, "total": 3.0}
+    detection = make_detection(no_face=True, timings_ms=stages)
+    response = visitor.get(detection.get_absolute_url())
+    assertContains(response, "finding faces 2.0")
+    assertNotContains(response, "network 0.0")
+
+
 @pytest.mark.parametrize(
     ("verdict", "sentence"),
     [("real", "The reviewer disagrees with the model"), ("fake", "The reviewer agrees"), ("cant_tell", "tell</span>")],
