@@ -59,22 +59,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._trimmed_nr = 0
         self._trimmed_at = 0.0
 
-    def is_full(self) -> bool:
-        """Whether all threads are taken."""
+    def free_threads(self) -> int:
+        """How many have nothing to do; below zero where clients that were accepted already wait for one."""
         idle = len(self.keepalived_conns) + len(self.pending_conns)
-        return bool(self.nr_conns - idle >= self.cfg.threads)
+        return int(self.cfg.threads - (self.nr_conns - idle))
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Called by the main loop when it may accept, or may no longer."""
-        super().set_accept_enabled(enabled and not self.is_full())
+        super().set_accept_enabled(enabled and self.free_threads() > 0)
 
     def notify(self) -> None:
         """Called by the main loop before it waits for events, so about once a second or more often."""
         super().notify()
-        others_wait = False
-        if self.is_full():
+        others_wait = self.free_threads() < 0
+        if self.free_threads() <= 0:
             super().set_accept_enabled(False)
-            others_wait = bool(select.select(self.sockets, [], [], 0)[0])
+            others_wait = others_wait or bool(select.select(self.sockets, [], [], 0)[0])
         now = time.monotonic()
         for conn, exchange in list(self._exchanges.items()):
             if exchange.is_too_slow(conn, now, others_wait=others_wait):

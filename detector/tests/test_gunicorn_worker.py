@@ -107,6 +107,23 @@ def test_whoever_keeps_the_last_threads_waiting_is_cut_off_early(tmp_path: Path,
         assert ask(port) < SOON_S
 
 
+def test_whoever_was_here_before_is_waited_for_too(tmp_path: Path) -> None:
+    """A connection that was kept open is not among those that the server has yet to accept."""
+    with serving(tmp_path, workers=1) as port, ExitStack() as stack:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        stack.callback(connection.close)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"ok"
+        same_one = connection.sock
+        for _ in range(THREADS):
+            stack.enter_context(begin(port, HALF_OF_THE_BODY))
+        started = time.monotonic()
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"ok"
+        assert time.monotonic() - started < SOON_S
+        assert connection.sock is same_one
+
+
 def test_while_a_thread_is_free_slow_clients_have_their_time(tmp_path: Path) -> None:
     with serving(tmp_path, workers=1) as port, begin(port, HALF_OF_THE_HEADERS) as slow:
         started = time.monotonic()
