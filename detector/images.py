@@ -207,17 +207,15 @@ def decode_again(data: bytes, *, pixel_count: int) -> DecodedImage:
     return decode_image(data, max_bytes=len(data), max_pixels=pixel_count, max_webp_pixels=pixel_count)
 
 
-def encode_jpeg(picture: Picture, *, max_side: int | None = None, quality: int = 85) -> bytes:
+def encode_jpeg(picture: Picture, *, quality: int = 85) -> bytes:
     """Returns a JPEG without any metadata.
 
     Args:
         picture: RGB; an image must not bring metadata along.
-        max_side: Long side of the result in px at most, and at least seven eighths of it; None keeps the size.
         quality: JPEG quality, 1 to 95.
     """
-    image = as_image(picture) if max_side is None else fitted(picture, max_side)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    as_image(picture).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
