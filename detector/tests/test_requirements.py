@@ -162,3 +162,9 @@ def test_third_party_notices_name_every_package_of_a_server() -> None:
     notices = canonicalize_name((ROOT / "THIRD_PARTY_NOTICES.md").read_text(encoding="utf-8"))
     elsewhere = {"colorama", "tzdata"}  # Windows only, where this does not run
     assert [name for name in sorted(names(S3) - elsewhere) if name not in notices] == []
+
+
+@pytest.mark.parametrize("name", ["requirements-web.txt", "requirements-s3.txt"])
+def test_the_notices_name_every_package_that_a_server_may_get(name: str) -> None:
+    words = re.findall(r"[A-Za-z][\w.-]*", (ROOT / "THIRD_PARTY_NOTICES.md").read_text(encoding="utf-8"))
+    assert names(requirements_of(name)) <= {canonicalize_name(word.rstrip(".")) for word in words}
