@@ -18,7 +18,7 @@ from detector.predictor import DecisionRule, LiteRTClassifier, ModelSpec, golden
 from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE, face_input
 from training.calibration import Calibration
 from training.config import Config
-from training.model import CLASSIFIER, LEVELS_CLASSIFIER
+from training.model import CLASSIFIER, LEVELS_CLASSIFIER, averaged_to_features, part_masks
 
 NAME = "mobilenet_v2"
 PARITY_TOLERANCE = 1e-4
@@ -84,25 +84,29 @@ def export(
 def serving_model(model: keras.Model, calibration: Calibration) -> keras.Model:
     """Returns (1, 224, 224, 3) RGB 0 to 255 -> (1, 1) calibrated fake_probability and (1, 7, 7) class-activation map.
 
-    With global average pooling a dense classifier commutes with the mean over positions, so the map comes first and
-    the logit is its mean plus the bias: one pass gives both. The map is the features times their weights, plus the same
-    of each lower level, whose finer positions are averaged to the map's.
+    A classifier of means commutes with them, so the map comes first: at each position, what its features and lower
+    levels (averaged to the features' positions) add to the logit, with the weights of the parts of the face that the
+    position lies in. The logit is the map's mean plus the bias: one pass gives both.
     """
     kernel, bias = model.get_layer(CLASSIFIER).get_weights()
     (levels_kernel,) = model.get_layer(LEVELS_CLASSIFIER).get_weights()
     backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     inputs = keras.Input(batch_shape=(1, INPUT_SIZE, INPUT_SIZE, 3), name="picture")
-    *levels, features = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
-    side = INPUT_SIZE // 32
-    ends = np.cumsum([level.shape[-1] for level in levels])[:-1]
+    levels = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
+    side = levels[-1].shape[1]
+    masks = np.asarray(part_masks(side))
+    areas = masks.mean(axis=1)
+    ends = np.cumsum([level.shape[-1] * len(masks) for level in levels])[:-1]
+    weights_of_parts = [each.reshape(len(masks), -1) for each in np.split(levels_kernel, ends)]
+    # The parts make up the whole, so a mean over the whole is one over the parts, each as large as it is.
+    weights_of_parts[-1] = weights_of_parts[-1] + areas[:, None] * kernel[:, 0]
     maps = []
-    for level, weights in zip([*levels, features], [*np.split(levels_kernel, ends), kernel], strict=True):
-        factor = level.shape[1] // side
-        averaged = keras.layers.AveragePooling2D(factor)(level) if factor > 1 else level
-        project = keras.layers.Conv2D(1, 1, use_bias=False)
-        maps.append(project(averaged))
-        project.set_weights([weights[None, None] / calibration.temperature])
-    cam = keras.layers.Reshape((side, side), name="cam")(keras.layers.Add(name="class_activation")(maps))
+    for level, weights in zip(levels, weights_of_parts, strict=True):
+        project = keras.layers.Conv2D(len(masks), 1, use_bias=False)
+        maps.append(project(averaged_to_features(level, INPUT_SIZE // level.shape[1])))
+        project.set_weights([(weights / areas[:, None] / calibration.temperature).T[None, None]])
+    of_parts = keras.layers.Add(name="class_activation")(maps) * masks.T.reshape(1, side, side, len(masks))
+    cam = keras.layers.Reshape((side, side), name="cam")(keras.ops.sum(of_parts, axis=-1))
     mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((side * side, 1))(cam))
     shifted = keras.layers.Rescaling(1.0, offset=float(bias[0] / calibration.temperature + calibration.bias))(mean)
     probability = keras.layers.Activation("sigmoid", name="fake_probability")(shifted)

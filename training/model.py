@@ -6,6 +6,7 @@ network computes the same function and trains about 2.7 times as fast (measured:
 """
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,11 +15,15 @@ from keras import layers
 # Expansion, output channels, repeats, stride of the first: table 2 of the paper.
 _BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 FEATURES = "features"
+_FEATURES_STRIDE = 32
 CLASSIFIER = "classifier"
-# What the classifier may see beside the features: each block's depthwise convolution, where it has most channels.
-LEVELS = tuple(f"block_{index}_depthwise_relu" for index in range(sum(repeats for _, _, repeats, _ in _BLOCKS)))
+# What the fitted classifier sees: each block's depthwise convolution, where it has most channels, and the features.
+LEVELS = (*(f"block_{index}_depthwise_relu" for index in range(sum(repeats for _, _, repeats, _ in _BLOCKS))), FEATURES)
 LEVELS_CLASSIFIER = "levels_classifier"
-POOLED, POOLED_LEVELS = "pool", "pooled_levels"
+POOLED_LEVELS = "pooled_levels"
+# Parts of the crop as (top, bottom, left, right), 0 to 1: with the face at 1 / 1.6 of its side, these are the eyes and
+# nose, and nose, mouth and chin. What surrounds both is the third part.
+_PARTS = ((0.2, 0.5, 0.2, 0.8), (0.5, 0.8, 0.2, 0.8))
 
 
 def build_backbone() -> keras.Model:
@@ -47,21 +52,87 @@ def build_backbone() -> keras.Model:
 def build_classifier(backbone: keras.Model, *, dropout: float, seed: int) -> keras.Model:
     """Returns the network to train: (n, h, w, 3) uint8-valued RGB, 0 to 255 -> (n, 1) logit of being fake.
 
-    The logit is the sum of a dense classifier on the pooled features and of one on the pooled layers of `LEVELS`
-    (multi-level features, as in Hariharan et al., "Hypercolumns for Object Segmentation and Fine-grained Localization",
-    CVPR 2015). The second is zero while the network is trained; `training.train.refit` fits both.
+    The logit is the sum of a dense classifier on the pooled features and of one on the layers of `LEVELS`, pooled by
+    parts of the face (multi-level features, as in Hariharan et al., "Hypercolumns for Object Segmentation and
+    Fine-grained Localization", CVPR 2015). The second is zero while the network is trained; `training.train.refit` fits
+    it and silences the first.
     """
     inputs = keras.Input((None, None, 3), name="picture")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range")(inputs)
-    outputs = [*(backbone.get_layer(name).output for name in LEVELS), backbone.output]
-    *levels, features = keras.Model(backbone.input, outputs, name="levels")(x)
-    pooled = layers.GlobalAveragePooling2D(name=POOLED)(features)
+    levels = keras.Model(backbone.input, [backbone.get_layer(name).output for name in LEVELS], name="levels")(x)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(levels[-1])
     dropped = layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     initializer = keras.initializers.GlorotUniform(seed=seed)
     logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(dropped)
-    beside = layers.Concatenate(name=POOLED_LEVELS)([layers.GlobalAveragePooling2D()(each) for each in levels])
+    by_parts = [PartPooling(stride)(each) for each, stride in zip(levels, _strides(), strict=True)]
+    beside = layers.Concatenate(name=POOLED_LEVELS)(by_parts)
     fitted = layers.Dense(1, use_bias=False, kernel_initializer="zeros", trainable=False, name=LEVELS_CLASSIFIER)
     return keras.Model(inputs, layers.Add(name="logit")([logit, fitted(beside)]), name="detector")
+
+
+@keras.saving.register_keras_serializable("training")
+class PartPooling(layers.Layer):
+    """Pools (n, h, w, c) by parts of the face to (n, parts * c): the means over the parts of `part_masks`, one by one.
+
+    Args:
+        stride: Pixels of the network's input to one position; finer ones than the features' are averaged to theirs.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the means; see the class."""
+        x = averaged_to_features(x, self.stride)
+        shape = keras.ops.shape(x)
+        flat = keras.ops.reshape(x, (shape[0], shape[1] * shape[2], shape[3]))
+        masks = part_masks(shape[1])
+        masks = masks / keras.ops.sum(masks, axis=1, keepdims=True)
+        return keras.ops.reshape(keras.ops.matmul(masks, flat), (shape[0], (len(_PARTS) + 1) * shape[3]))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int | None]:
+        """Returns (n, parts * c)."""
+        channels = input_shape[-1]
+        return input_shape[0], None if channels is None else (len(_PARTS) + 1) * channels
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what the constructor takes."""
+        return {**super().get_config(), "stride": self.stride}
+
+
+def averaged_to_features(x: keras.KerasTensor, stride: int) -> keras.KerasTensor:
+    """Returns (n, h, w, c) of a layer with this stride at the positions of the features, by averages."""
+    factor = _FEATURES_STRIDE // stride
+    return keras.ops.average_pool(x, factor, factor) if factor > 1 else x
+
+
+def part_masks(side: int) -> keras.KerasTensor:
+    """Returns (parts, side * side) float32: how much of each position lies in each part; columns add up to 1."""
+    masks = []
+    for top, bottom, left, right in _PARTS:
+        mask = keras.ops.reshape(_covered(side, top, bottom)[:, None] * _covered(side, left, right)[None], (-1,))
+        masks.append(mask)
+    masks.append(1.0 - sum(masks))
+    return keras.ops.stack(masks)
+
+
+def _covered(side: int, start: float, end: float) -> keras.KerasTensor:
+    """Returns (side,) float32: how much of each of so many equal cells lies between start and end, 0 to 1."""
+    cells = keras.ops.cast(keras.ops.arange(side), "float32")
+    count = keras.ops.cast(side, "float32")
+    return keras.ops.clip(
+        keras.ops.minimum(cells + 1, end * count) - keras.ops.maximum(cells, start * count), 0.0, 1.0
+    )
+
+
+def _strides() -> list[int]:
+    """Returns the stride of each of `LEVELS`."""
+    strides, stride = [], 2
+    for _expansion, _channels, repeats, first in _BLOCKS:
+        stride *= first
+        strides += [stride] * repeats
+    return [*strides, stride]
 
 
 def load_backbone_weights(backbone: keras.Model, weights_path: Path) -> None:

@@ -33,7 +33,6 @@ from training.export import export
 from training.model import (
     CLASSIFIER,
     LEVELS_CLASSIFIER,
-    POOLED,
     POOLED_LEVELS,
     build_backbone,
     build_classifier,
@@ -168,30 +167,39 @@ def refit(model: keras.Model, pictures: list[FacePicture], config: Config) -> No
 
     Args:
         model: What `build_classifier` returned; its two classifiers get new weights.
-        pictures: Training pictures; each is seen once, lightly augmented, none is blended.
+        pictures: Training pictures; each is seen `refit_views` times, lightly augmented, none is blended.
         config: `refit` is the penalty; the last stage names the size and how sources are balanced.
     """
     last = config.stages[-1]
     rng = np.random.default_rng([config.seed, len(config.stages)])
-    inputs = np.empty((len(pictures), last.size, last.size, 3), np.uint8)
-    for index, picture in enumerate(pictures):
-        inputs[index] = training_input(
-            picture, rng, size=last.size, augmentation=_REFIT_AUGMENTATION, margins=_REFIT_MARGINS
-        )
-    layers = [model.get_layer(name).output for name in (POOLED_LEVELS, POOLED)]
-    pooled = keras.Model(model.input, keras.layers.Concatenate()(layers))
+    pooled = keras.Model(model.input, model.get_layer(POOLED_LEVELS).output)
     samples = [each.sample for each in pictures]
     labels = np.array([each.label for each in samples])
-    found = pooled.predict(_Batches(inputs, labels, config.batch_size), verbose=0)
+    found = np.empty((len(pictures) * config.refit_views, pooled.output.shape[-1]), np.float32)
+    inputs = np.empty((len(pictures), last.size, last.size, 3), np.uint8)
+    for view in range(config.refit_views):
+        for index, picture in enumerate(pictures):
+            inputs[index] = training_input(
+                picture, rng, size=last.size, augmentation=_REFIT_AUGMENTATION, margins=_REFIT_MARGINS
+            )
+        rows = slice(view * len(pictures), (view + 1) * len(pictures))
+        found[rows] = pooled.predict(_Batches(inputs, labels, config.batch_size), verbose=0)
+    del inputs
     mean = found.mean(axis=0)
     deviation = np.hypot(found.std(axis=0), _LEAST_DEVIATION)
+    found -= mean
+    found /= deviation
     weights = sampling_weights(samples, source_power=config.source_power, matched_boost=last.matched_boost)
     regression = LogisticRegression(C=config.refit, max_iter=300)
-    regression.fit((found - mean) / deviation, labels, sample_weight=weights * len(samples))
+    regression.fit(
+        found,
+        np.tile(labels, config.refit_views),
+        sample_weight=np.tile(weights * len(samples) / config.refit_views, config.refit_views),
+    )
     kernel = regression.coef_[0] / deviation
-    beside = model.get_layer(POOLED_LEVELS).output.shape[-1]
-    model.get_layer(LEVELS_CLASSIFIER).set_weights([kernel[:beside, None]])
-    model.get_layer(CLASSIFIER).set_weights([kernel[beside:, None], regression.intercept_ - kernel @ mean])
+    model.get_layer(LEVELS_CLASSIFIER).set_weights([kernel[:, None]])
+    silent, bias = (np.zeros_like(each) for each in model.get_layer(CLASSIFIER).get_weights())
+    model.get_layer(CLASSIFIER).set_weights([silent, bias + regression.intercept_ - kernel @ mean])
 
 
 def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:
