@@ -164,7 +164,7 @@ def test_a_redis_that_is_full_keeps_the_counters_of_the_running_minute(tmp_path:
         server.wait(30)
 
 
-def fill_redis(client: "redis.Redis[bytes]", name: str, seconds: int) -> None:
+def fill_redis(client: redis.Redis, name: str, seconds: int) -> None:
     """Until three thousand keys had to go for it, of the six or seven for which there is room."""
     number = itertools.count()
     before = client.info("stats")["evicted_keys"]
