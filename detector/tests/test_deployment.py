@@ -175,6 +175,12 @@ def fill_redis(client: redis.Redis, name: str, seconds: int) -> None:
             pipeline.execute()
 
 
+def test_both_ways_to_deploy_clear_up_daily() -> None:
+    for text in (unit("deepfake-detector-purge.service"), " ".join(compose_command("purge"))):
+        assert "manage.py clearsessions" in text
+        assert "manage.py purge_uploads" in text
+
+
 def test_the_containers_purge_old_pictures_too(tmp_path: Path) -> None:
     environment = {
         **os.environ,
