@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -106,6 +108,17 @@ def test_an_action_on_what_is_no_account_is_refused(admin_client: Client, kind: 
     address = reverse(f"admin:auth_{kind}_changelist")
     response = admin_client.post(address, {"action": "delete_selected", "_selected_action": [chosen]})
     assert response.status_code == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.parametrize("key", ["1", "%00", "x"])
+def test_a_link_to_what_is_no_row_is_refused(admin_client: Client, key: str) -> None:
+    for kind in (Detection, Session):
+        number = ContentType.objects.get_for_model(kind).pk
+        response = admin_client.get(f"/admin/r/{number}/{key}/")
+        assert response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
+    detection = make_detection()
+    link = reverse("admin:view_on_site", args=[ContentType.objects.get_for_model(Detection).pk, detection.pk])
+    assert admin_client.get(link)["Location"].endswith(detection.get_absolute_url())
 
 
 @pytest.mark.parametrize(
