@@ -298,6 +298,13 @@ def test_the_detail_shows_the_picture_with_its_faces(staff: Client) -> None:
         assertContains(response, reverse(f"detector:{name}", args=[detection.pk]))
 
 
+def test_the_detail_says_of_nothing_that_it_is_none_of_python_s(staff: Client) -> None:
+    for detection in (make_detection(failed=True), make_detection(no_face=True)):
+        content = staff.get(change_page(detection)).content.decode()
+        assert re.findall(r'<div class="readonly">\s*None\s*</div>', content) == []
+        assert re.search(r'<div class="readonly">\s*none\s*</div>', content), "the fake probability"
+
+
 def test_the_pages_have_no_inline_script_or_style(staff: Client) -> None:
     for page in (LIST, change_page(make_detection())):
         response = staff.get(page)
