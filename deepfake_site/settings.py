@@ -143,6 +143,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
     "detector.middleware.LimiterMiddleware",
+    "detector.middleware.AdminValuesMiddleware",
     "detector.middleware.BodyLimitMiddleware",
     "detector.outages.OutageMiddleware",
 ]

@@ -8,7 +8,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
 
 django_application = get_wsgi_application()
 
-from detector import services  # noqa: E402  (needs the apps that the line above loads)
+from django.template.loader import get_template  # noqa: E402  (needs the apps that the line above loads)
+from django.urls import get_resolver  # noqa: E402
+
+from detector import services  # noqa: E402
 from detector.checks import require_sound_setup  # noqa: E402
 from detector.head_requests import BodilessHeads  # noqa: E402
 from detector.whole_bodies import WholeBodies  # noqa: E402
@@ -17,3 +20,7 @@ application = BodilessHeads(WholeBodies(django_application))
 
 require_sound_setup()
 services.predictor_reserve()
+# What the first request would load; processes that are forked off have it in common, and nobody waits for it.
+get_resolver().url_patterns  # noqa: B018  (reading it imports the views)
+for name in ("detector/upload.html", "detector/detection.html"):
+    get_template(name)

@@ -343,9 +343,10 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         said = detection.get_verdict_display() or detection.get_status_display()
         return f"{said}, uncertain" if detection.is_uncertain else said
 
-    @admin.display(description="fake probability", ordering="fake_probability", empty_value="none")
-    def shown_probability(self, detection: Detection) -> str | None:
-        return percent(detection.fake_probability) or None
+    # Not empty_value=, which a detection's own page overlooks: there it said "None".
+    @admin.display(description="fake probability", ordering="fake_probability")
+    def shown_probability(self, detection: Detection) -> str:
+        return percent(detection.fake_probability) or "none"
 
     @admin.display(description="owner", ordering="owner__username")
     def shown_owner(self, detection: Detection) -> str:
@@ -354,14 +355,14 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         address = reverse("admin:detector_detection_changelist", query={"owner": detection.owner.pk})
         return format_html('<a href="{}">{}</a>', address, detection.owner.get_username())
 
-    @admin.display(description="other models", empty_value="-")
-    def other_scores(self, detection: Detection) -> str | None:
-        return ", ".join(str(score) for score in detection.scores.order_by("created_at")) or None
+    @admin.display(description="other models")
+    def other_scores(self, detection: Detection) -> str:
+        return ", ".join(str(score) for score in detection.scores.order_by("created_at")) or "-"
 
-    @admin.display(description="time taken", empty_value="-")
-    def timings(self, detection: Detection) -> str | None:
+    @admin.display(description="time taken")
+    def timings(self, detection: Detection) -> str:
         taken = detection.timings_ms
-        return ", ".join(f"{stage} {taken[stage]:.1f} ms" for stage in STAGES if stage in taken) or None
+        return ", ".join(f"{stage} {taken[stage]:.1f} ms" for stage in STAGES if stage in taken) or "-"
 
     @admin.display(description="picture")
     def picture(self, detection: Detection) -> SafeString:
@@ -369,9 +370,9 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
             "admin/detector/_picture.html", {"detection": detection, "faces": faces_for_display(detection)}
         )
 
-    @admin.display(description="perceptual hash", empty_value="-")
-    def perceptual_hash_text(self, detection: Detection) -> str | None:
-        return detection.perceptual_hash_text or None
+    @admin.display(description="perceptual hash")
+    def perceptual_hash_text(self, detection: Detection) -> str:
+        return detection.perceptual_hash_text or "-"
 
     @admin.display(description="same or similar pictures")
     def similar(self, detection: Detection) -> SafeString:

@@ -1,11 +1,13 @@
 """Gunicorn as a child of `manage.py serve`. On Linux it is forked off, with all that serve has loaded and checked.
 
 A second interpreter would load the same libraries and the same model again: half of the time until the first answer,
-and a fifth of the memory.
+and a fifth of the memory. For the same reason serve loads all of the application, though it answers no request: a
+process that loads anything after it was forked off writes on pages that it had in common with the others.
 """
 
 import contextlib
 import gc
+import importlib
 import multiprocessing
 import os
 import signal
@@ -16,6 +18,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from detector.private_redis import dies_with_parent
+
+FORKS = sys.platform.startswith("linux")  # macOS's own libraries do not survive a fork
+
+
+def load_application() -> None:
+    """Loads what the processes that will be forked off need. REDIS_URL need not be known yet."""
+    if FORKS:
+        importlib.import_module("deepfake_site.wsgi")
+        importlib.import_module("gunicorn.app.wsgiapp")
+        importlib.import_module("detector.gunicorn_worker")
 
 
 def start_gunicorn(
@@ -35,9 +47,8 @@ def start_gunicorn(
         environment: What to add to the environment; a REDIS_URL counts although the settings were read without it.
         stop_signals: Those that this process handles and gunicorn handles in its own way.
     """
-    # macOS's own libraries do not survive a fork.
     by_fork, anew = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")
-    process: BaseProcess = (by_fork.Process if sys.platform.startswith("linux") else anew.Process)(
+    process: BaseProcess = (by_fork.Process if FORKS else anew.Process)(
         target=_run, args=(list(arguments), listener, folder, environment, dies_with_parent(), list(stop_signals))
     )
     gc.freeze()  # a collection would touch, and so copy, memory that the processes share

@@ -1,9 +1,10 @@
 """LiteRT interpreters that threads share by turns. No Django."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -38,25 +39,29 @@ class Runner:
 class RunnerPool(Generic[T]):
     """Runners of one network, each used by one thread at a time, since they are not thread-safe.
 
-    There are as many as were ever needed at once, not one for each thread that came by: a set for one detection takes
-    30 MB. The one that was used last goes out first, so that its memory is still in the processor's cache.
+    There are as many as were ever needed at once, not one for each thread that came by, and no more than were reserved:
+    a set for one detection takes 30 MB. The one that was used last goes out first, so that its memory is still in the
+    processor's cache.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._idle: deque[T] = deque()  # its append and pop are atomic
+        self._turns: AbstractContextManager[Any] = nullcontext()
 
     @contextmanager
     def borrow(self) -> Iterator[T]:
-        """Yields one for this thread alone; one that failed does not come back."""
-        try:
-            one = self._idle.pop()
-        except IndexError:
-            one = self._make()
-        yield one
-        self._idle.append(one)
+        """Yields one for this thread alone; one that failed does not come back, another is made in its place."""
+        with self._turns:
+            try:
+                one = self._idle.pop()
+            except IndexError:
+                one = self._make()
+            yield one
+            self._idle.append(one)
 
     def reserve(self, count: int) -> None:
-        """Makes more until that many are idle."""
+        """Makes more until that many are idle. From then on whoever finds none waits for one: there are never more."""
         while len(self._idle) < count:
             self._idle.append(self._make())
+        self._turns = threading.BoundedSemaphore(count)

@@ -51,4 +51,21 @@ def _within_reach(candidates: Iterable[tuple[object, ...]], value: int) -> Itera
 def reviewed_match(detection: Detection) -> Match | None:
     """The nearest picture that people have called real or fake, if there is one."""
     reviewed = Detection.objects.filter(review_verdict__in=[ReviewVerdict.REAL, ReviewVerdict.FAKE])
+    if _has_none(detection, reviewed):
+        return None
     return next(iter(matches(detection, among=reviewed, most=1)), None)
+
+
+def _has_none(detection: Detection, among: DetectionQuerySet) -> bool:
+    """Whether it is certain, as mostly, that there is neither the file nor a near one: one question for both.
+
+    It has no order and no small limit, for which a database might prefer to read all rows until it has found one.
+    """
+    value = detection.perceptual_hash
+    if value is None or not is_telling(value):
+        return False
+    maybe = among.exclude(pk=detection.pk).near_hash(value, or_file=detection.sha256)
+    rows = list(maybe.order_by().values_list("sha256", "pk", *HASH_BANDS)[:MOST_CANDIDATES])
+    if len(rows) == MOST_CANDIDATES or any(sha256 == detection.sha256 for sha256, *_ in rows):
+        return False
+    return next(iter(_within_reach((row[1:] for row in rows), value)), None) is None

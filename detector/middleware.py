@@ -3,10 +3,12 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
 from detector.ratelimits import LimiterUnavailable
-from detector.responses import picture_too_large, refuse
+from detector.responses import picture_too_large, refuse, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,23 @@ class LimiterMiddleware:
         sentence = "Nobody can log in or sign up right now. Please try again shortly."
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return refuse(request, "registration/unavailable.html", status, sentence, retry_after=RETRY_AFTER_S)
+
+
+class AdminValuesMiddleware:
+    """Answers 400 where an address of the admin names a row that cannot be, which Django does not catch everywhere."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        is_admin = request.resolver_match is not None and request.resolver_match.app_name == "admin"
+        if not is_admin or not isinstance(exception, DataError | ValidationError):
+            return None
+        logger.warning("No such row can be: %s", request.path, exc_info=exception)
+        return unreadable(request)
 
 
 class BodyLimitMiddleware:

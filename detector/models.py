@@ -66,9 +66,12 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
     def with_verdict(self, verdict: str) -> "DetectionQuerySet":
         return self.filter(verdict=verdict)
 
-    def near_hash(self, value: int) -> "DetectionQuerySet":
-        """Those whose perceptual hash may be near it: all that are, found by index, and some that are not."""
-        maybe = Q()
+    def near_hash(self, value: int, *, or_file: str | None = None) -> "DetectionQuerySet":
+        """Those whose perceptual hash may be near it: all that are, found by index, and some that are not.
+
+        With `or_file` also those of the file with that SHA-256.
+        """
+        maybe = Q() if or_file is None else Q(sha256=or_file)
         for name, band in zip(HASH_BANDS, to_bands(value), strict=True):
             maybe |= Q(**{f"{name}__in": list(within_one_bit(band))})
         return self.filter(maybe)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -74,6 +75,11 @@ class PrivateRedis:
 
     def start(self) -> None:
         """Starts the server and returns once it answers. Raises RedisNotStarted."""
+        self.launch()
+        self.wait_until_it_answers()
+
+    def launch(self) -> None:
+        """Starts the server, which does not answer yet. Raises RedisNotStarted."""
         binary = redis_binary()
         if binary is None:
             raise RedisNotStarted("There is no redis-server on this machine")
@@ -94,11 +100,16 @@ class PrivateRedis:
             start_new_session=True,
             preexec_fn=dies_with_parent(),
         )
-        deadline = time.monotonic() + START_TIMEOUT_S
+
+    def wait_until_it_answers(self) -> None:
+        """Returns once the launched server answers. Raises RedisNotStarted."""
+        process, deadline = self.process, time.monotonic() + START_TIMEOUT_S
+        if process is None:
+            raise RedisNotStarted("redis-server was not launched")
         while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RedisNotStarted(f"{binary} did not start:\n{self._log_tail()}")
+                raise RedisNotStarted(f"{cast(list[str], process.args)[0]} did not start:\n{self._log_tail()}")
             time.sleep(0.02)
 
     def answers(self) -> bool:

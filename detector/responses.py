@@ -32,6 +32,10 @@ def detection_gone(request: HttpRequest, sentence: str, **context: Any) -> HttpR
     return refuse(request, "404.html", 404, sentence, lead=sentence, **context)
 
 
+def unreadable(request: HttpRequest) -> HttpResponse:
+    return refuse(request, "400.html", 400, "The request could not be read.")
+
+
 def picture_too_large(request: HttpRequest) -> HttpResponse:
     limit = filesizeformat(settings.MAX_UPLOAD_BYTES).replace("\xa0", " ")
     return refuse(request, "413.html", 413, f"The file is too large; at most {limit} are accepted.")

@@ -1,6 +1,7 @@
 """The use cases of the application: nothing else writes a Detection, a Review or a Score, but demo.py made-up ones."""
 
 import logging
+import os
 import time
 import unicodedata
 from pathlib import Path
@@ -42,8 +43,17 @@ def active_predictor() -> Predictor:
 
 
 def predictor_reserve() -> None:
-    """Makes the active predictor ready for as many detections at once as there may be."""
-    active_predictor().reserve(settings.DETECTIONS_AT_ONCE)
+    """Makes the active predictor ready for as many detections at once as there may be and the machine can work at.
+
+    Half of the processors are reckoned to this process, since there are two by default. More networks than processors
+    make nothing faster, and each takes memory in each process; detections take turns at each of them, face by face.
+    """
+    active_predictor().reserve(min(settings.DETECTIONS_AT_ONCE, max(1, processor_count() // 2)))
+
+
+def processor_count() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def named_predictor(name: str) -> Predictor:

@@ -31,7 +31,7 @@ from detector.outages import outage_answer
 from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
-from detector.responses import detection_gone, picture_too_large, refuse, wants_json
+from detector.responses import detection_gone, picture_too_large, refuse, unreadable, wants_json
 from detector.room import get_room
 from detector.templatetags.display import duration, seconds
 from detector.visitors import ensure_visitor_key, keep_session
@@ -368,7 +368,7 @@ def _safe_target(request: HttpRequest, target: str) -> str:
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         return picture_too_large(request)
-    return refuse(request, "400.html", HTTPStatus.BAD_REQUEST, "The request could not be read.")
+    return unreadable(request)
 
 
 @requires_csrf_token

@@ -6,12 +6,15 @@ found again, and whoever reads it from the database could take over the session.
 
 import re
 import secrets
+import time
 
 from django.conf import settings
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 
 SESSION_FIELD = "visitor_key"
+RENEWED_FIELD = "visitor_renewed_at"
+RENEW_AFTER_S = 3600  # at most so often: it is a write to the database
 # What Django's own look like. Of others a quoted cookie can hold a zero byte, which PostgreSQL refuses in a question.
 SESSION_KEY = re.compile(r"[0-9a-z]{8,40}")
 VISITOR_KEY_BYTES = 20  # 40 hexadecimal digits, the length of Detection.session_key
@@ -33,13 +36,18 @@ def visitor_key(request: HttpRequest) -> str:
 
 
 def ensure_visitor_key(request: HttpRequest) -> str:
+    """The visitor's key for an upload, after which the session lasts as long as a new one."""
     if SESSION_FIELD not in request.session:
         request.session[SESSION_FIELD] = secrets.token_hex(VISITOR_KEY_BYTES)
+    now = int(time.time())
+    if now - request.session.get(RENEWED_FIELD, 0) > RENEW_AFTER_S:
+        request.session[RENEWED_FIELD] = now
     return visitor_key(request)
 
 
 def forget_visitor_key(request: HttpRequest) -> None:
-    request.session.pop(SESSION_FIELD, None)
+    for field in (SESSION_FIELD, RENEWED_FIELD):
+        request.session.pop(field, None)
 
 
 def keep_session(request: HttpRequest, response: HttpResponse) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -106,6 +108,17 @@ def test_an_action_on_what_is_no_account_is_refused(admin_client: Client, kind: 
     address = reverse(f"admin:auth_{kind}_changelist")
     response = admin_client.post(address, {"action": "delete_selected", "_selected_action": [chosen]})
     assert response.status_code == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.parametrize("key", ["1", "%00", "x"])
+def test_a_link_to_what_is_no_row_is_refused(admin_client: Client, key: str) -> None:
+    for kind in (Detection, Session):
+        number = ContentType.objects.get_for_model(kind).pk
+        response = admin_client.get(f"/admin/r/{number}/{key}/")
+        assert response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
+    detection = make_detection()
+    link = reverse("admin:view_on_site", args=[ContentType.objects.get_for_model(Detection).pk, detection.pk])
+    assert admin_client.get(link)["Location"].endswith(detection.get_absolute_url())
 
 
 @pytest.mark.parametrize(
@@ -283,6 +296,13 @@ def test_the_detail_shows_the_picture_with_its_faces(staff: Client) -> None:
     assertContains(response, "decode 1.0 ms, faces 2.0 ms, network 3.0 ms, total 6.0 ms")
     for name in ("detection-image", "detection-heatmap"):
         assertContains(response, reverse(f"detector:{name}", args=[detection.pk]))
+
+
+def test_the_detail_says_of_nothing_that_it_is_none_of_python_s(staff: Client) -> None:
+    for detection in (make_detection(failed=True), make_detection(no_face=True)):
+        content = staff.get(change_page(detection)).content.decode()
+        assert re.findall(r'<div class="readonly">\s*None\s*</div>', content) == []
+        assert re.search(r'<div class="readonly">\s*none\s*</div>', content), "the fake probability"
 
 
 def test_the_pages_have_no_inline_script_or_style(staff: Client) -> None:

@@ -8,6 +8,7 @@ import functools
 import gzip
 import http.client
 import io
+import itertools
 import json
 import os
 import re
@@ -26,14 +27,22 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 import yaml
+from django.contrib.auth.models import AnonymousUser
+from django.core.cache import caches
+from django.test import RequestFactory
 from dockerfile_parse import DockerfileParser
 from PIL import Image
+from pytest_django import Settings
 
 from conftest import SYSTEM_PATH
+from deepfake_site.settings import redis_caches
 from detector.private_redis import PrivateRedis, dies_with_parent
+from detector.ratelimits import take_upload
 from detector.tests.portraits import astronaut_jpeg
 from detector.tests.test_serve import eventually
+from detector.throttling import KNOWN_NETWORK_S
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -98,7 +107,7 @@ def test_compose_file_fits_the_specification() -> None:
 
 
 def test_every_container_of_ours_runs_without_rights_on_a_read_only_root() -> None:
-    for name in ("prepare", "app1", "app2", "nginx", "redis"):
+    for name in ("prepare", "purge", "app1", "app2", "nginx", "redis"):
         service = COMPOSE["services"][name]
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -124,6 +133,76 @@ def test_image_holds_what_a_server_needs_and_no_tests_or_secrets() -> None:
     needed = {"manage.py", "gunicorn.conf.py", "deepfake_site", "detector", "templates", "models"}
     assert needed | {"requirements-web.txt"} <= set(brought)
     assert not {".env", "media", "db.sqlite3", "training", "benchmarks", ".git", "conftest.py"} & set(brought)
+
+
+def compose_command(service: str) -> list[str]:
+    command: list[str] = interpolated(COMPOSE["services"][service]["command"])
+    return command
+
+
+@pytest.mark.redis
+def test_a_redis_that_is_full_keeps_the_counters_of_the_running_minute(tmp_path: Path, settings: Settings) -> None:
+    command = compose_command("redis")
+    command[command.index("--maxmemory") + 1] = "2mb"
+    address = tmp_path / "redis"
+    server = subprocess.Popen([*command, "--port", "0", "--unixsocket", str(address)], stdout=subprocess.DEVNULL)
+    try:
+        assert eventually(address.exists, START_TIMEOUT_S)
+        settings.CACHES = redis_caches(f"unix://{address}?db=0")
+        request = RequestFactory().post("/")
+        request.user = AnonymousUser()
+        with redis.Redis(unix_socket_path=str(address)) as client:
+            fill_redis(client, "known-{}", KNOWN_NETWORK_S)
+            time.sleep(2)  # by the second: when something was last asked for
+            assert [take_upload(request).is_exceeded for _ in range(5)] == [False] * 5
+            fill_redis(client, "axes-{}", 900)
+            assert len(client.keys("*slot:*")) == 5
+        assert take_upload(request).is_exceeded
+    finally:
+        caches["ratelimit"].close()
+        server.terminate()
+        server.wait(30)
+
+
+def fill_redis(client: redis.Redis, name: str, seconds: int) -> None:
+    """Until three thousand keys had to go for it, of the six or seven for which there is room."""
+    number = itertools.count()
+    before = client.info("stats")["evicted_keys"]
+    while client.info("stats")["evicted_keys"] < before + 3_000:
+        with client.pipeline(transaction=False) as pipeline:
+            for _ in range(500):
+                pipeline.set(name.format(f"{next(number):040}"), 1, ex=seconds)
+            pipeline.execute()
+
+
+def test_both_ways_to_deploy_clear_up_daily() -> None:
+    for text in (unit("deepfake-detector-purge.service"), " ".join(compose_command("purge"))):
+        assert "manage.py clearsessions" in text
+        assert "manage.py purge_uploads" in text
+
+
+def test_the_containers_purge_old_pictures_too(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{SYSTEM_PATH}",
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
+        "MEDIA_ROOT": str(tmp_path / "media"),
+        "RETENTION_DAYS": "30",
+        "PYTHONUNBUFFERED": "1",
+    }
+    subprocess.run(["python", "manage.py", "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        purging = subprocess.Popen(
+            compose_command("purge"), cwd=ROOT, env=environment, stdout=output, start_new_session=True
+        )
+    try:
+        removed = "Removed the pictures of 0 detections"
+        assert eventually(lambda: log.read_text().startswith(removed), START_TIMEOUT_S), log.read_text()
+        assert purging.poll() is None, "it waits for the next day"
+    finally:
+        os.killpg(purging.pid, signal.SIGKILL)
+        purging.wait()
 
 
 UNITS = sorted(path.name for path in (DEPLOY / "systemd").iterdir())
@@ -266,7 +345,7 @@ class Deployment:
             )
 
     def prepare(self) -> None:
-        command = interpolated(COMPOSE["services"]["prepare"]["command"])
+        command = compose_command("prepare")
         environment = self.environment("prepare")
         subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, **shared_group())
 

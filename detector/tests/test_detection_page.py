@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
-from pytest_django import Settings
+from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from detector.models import Detection
@@ -46,6 +46,16 @@ def test_a_visitor_sees_their_result(visitor: Client, values: dict[str, Any], se
     assert response.context["can_delete"] is True
     assert response.context["review"] is None
     assert response["Cache-Control"] == "private, no-store"
+
+
+def test_a_result_and_its_heat_map_take_few_queries(
+    visitor: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    detection = make_detection()
+    with django_assert_num_queries(3):  # the session, the detection, and whether the picture is known
+        visitor.get(address(detection))
+    with django_assert_num_queries(2):
+        visitor.get(address(detection, "detection-heatmap"))
 
 
 def test_every_face_is_shown_and_the_most_fake_one_decides(visitor: Client) -> None:

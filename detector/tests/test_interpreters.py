@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
@@ -41,3 +42,28 @@ def test_reserved_ones_are_those_that_go_out() -> None:
     with pool.borrow() as one, pool.borrow() as other:
         assert {one, other} == {1, 2}
     assert next(made) == 3
+
+
+def test_whoever_finds_none_of_the_reserved_ones_waits_for_one() -> None:
+    pool = make_pool()
+    pool.reserve(1)
+
+    def borrow() -> int:
+        with pool.borrow() as one:
+            return one
+
+    with ThreadPoolExecutor(1) as threads:
+        with pool.borrow() as first:
+            waiting = threads.submit(borrow)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+        assert waiting.result(timeout=60) == first
+
+
+def test_a_reserved_one_that_failed_makes_room_for_another() -> None:
+    pool = make_pool()
+    pool.reserve(1)
+    with pytest.raises(RuntimeError), pool.borrow():
+        raise RuntimeError("the network broke")
+    with pool.borrow() as another:
+        assert another == 2

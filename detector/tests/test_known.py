@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from PIL import Image
-from pytest_django import Settings
+from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
 from detector import known, services
@@ -148,6 +148,38 @@ def test_the_uploader_learns_that_people_have_judged_such_a_picture(
 
 
 @pytest.mark.django_db
+def test_one_query_says_that_there_is_none(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    data = make_jpeg()
+    mine, same, near = upload(data), upload(data), upload(remade(data))
+    make_review(upload(make_jpeg(seed=1)), "real")
+    with django_assert_num_queries(1):
+        assert known.reviewed_match(mine) is None
+    for other, is_same_file in ((near, False), (same, True)):
+        make_review(other, "fake")
+        match = known.reviewed_match(mine)
+        assert match is not None
+        assert (match.detection, match.is_same_file) == (other, is_same_file)
+
+
+@pytest.mark.django_db
+def test_a_match_beyond_the_most_candidates_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "MOST_CANDIDATES", 1)
+    data = make_jpeg()
+    mine, same = upload(data), upload(data)
+    first, second, third, fourth = to_bands(mine.perceptual_hash or 0)
+    distant = from_bands((first, second ^ 0xFFFF, third ^ 0xFFFF, fourth))  # shares a band, and is far all the same
+    for _ in range(2):
+        far = upload(make_jpeg(seed=1))
+        far.perceptual_hash = distant
+        far.save()
+        make_review(far, "real")
+    make_review(same, "real")
+    match = known.reviewed_match(mine)
+    assert match is not None
+    assert match.detection == same
+
+
+@pytest.mark.django_db
 def test_neither_doubt_nor_an_open_dispute_is_told(visitor: Client, settings: Settings) -> None:
     settings.REVIEWERS_NEEDED = 2
     data = make_jpeg()
@@ -198,6 +230,10 @@ def test_near_ones_are_found_by_index() -> None:
     assert "MULTI-INDEX OR" in plan
     assert all(f"hash_band_{number}" in plan for number in range(1, 5))
     assert "SCAN" not in plan.replace("SCALAR", "")
+    both = Detection.objects.near_hash(0x0123_4567_89AB_CDEF, or_file="0" * 64).explain()
+    assert "MULTI-INDEX OR" in both
+    assert "sha256" in both
+    assert "SCAN" not in both.replace("SCALAR", "")
 
 
 def test_hashes_of_many_pictures_spread() -> None:

@@ -22,7 +22,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from detector import private_redis
+from detector import gunicorn_process, private_redis
 from detector.private_redis import PrivateRedis, dies_with_parent
 
 ROOT = Path(__file__).parents[2]
@@ -257,3 +257,23 @@ def test_without_any_redis_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     with pytest.raises(CommandError, match=r"no redis-server .* apt install redis-server.* REDIS_URL") as caught:
         call_command("serve", port=0)
     assert caught.value.returncode == 1
+
+
+LOADING = """
+import sys, django
+django.setup()
+from django.core.cache import caches
+from django.db import connection
+from detector.gunicorn_process import load_application
+load_application()
+print(*[name in sys.modules for name in ("deepfake_site.wsgi", "detector.views", "gunicorn.arbiter")])
+print(connection.connection, caches.all(initialized_only=True), "prometheus_client" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(not gunicorn_process.FORKS, reason="processes are started anew")
+def test_what_is_loaded_before_the_fork_is_all_but_what_processes_may_not_share() -> None:
+    settings = {"DJANGO_SETTINGS_MODULE": "deepfake_site.settings", "DEBUG": "true", "REDIS_URL": ""}
+    environment = {**os.environ, **settings}
+    done = subprocess.run([sys.executable, "-c", LOADING], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["True True True", "None [] False"], done.stderr

@@ -229,3 +229,22 @@ def test_a_session_s_detections_move_to_the_account() -> None:
 )
 def test_a_name_is_shown_without_what_cannot_be_seen(name: str, shown: str) -> None:
     assert services.display_name(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("processors", "at_once", "wanted"), [(1, 2, 1), (2, 2, 1), (3, 2, 1), (4, 2, 2), (64, 2, 2), (64, 1, 1)]
+)
+def test_no_more_networks_are_made_than_half_of_the_processors(
+    predictor: FakePredictor,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    processors: int,
+    at_once: int,
+    wanted: int,
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(predictor, "reserve", made.append)
+    monkeypatch.setattr(services, "processor_count", lambda: processors)
+    settings.DETECTIONS_AT_ONCE = at_once
+    services.predictor_reserve()
+    assert made == [wanted]

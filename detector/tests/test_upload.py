@@ -1,15 +1,18 @@
 import gc
 import json
 import weakref
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as site_settings
+from django.contrib.sessions.models import Session
 from django.db import DatabaseError
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django.asserts import assertContains, assertRedirects, assertTemplateUsed
 from pytest_django.fixtures import Settings
 
@@ -17,7 +20,7 @@ from detector import forms
 from detector.images import DecodedImage, decode_image
 from detector.models import Detection
 from detector.tests.factories import FakePredictor, make_jpeg, make_picture, make_upload, make_user
-from detector.visitors import SESSION_FIELD
+from detector.visitors import RENEW_AFTER_S, RENEWED_FIELD, SESSION_FIELD
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter", "predictor")]
 
@@ -195,6 +198,21 @@ def test_a_picture_of_exactly_the_limit_is_let_in(client: Client, settings: Sett
 def test_form_fields_that_are_too_large_are_refused(client: Client) -> None:
     response = client.post(URL, {"picture": make_upload(), "note": "x" * 300_000})
     assert response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+def test_each_upload_lets_a_visitor_s_session_last_anew(client: Client) -> None:
+    """Else who comes every week would lose sight of their pictures two weeks after the first one."""
+    send(client)
+    Session.objects.update(expire_date=timezone.now() + timedelta(days=1))
+    assert site_settings.SESSION_COOKIE_NAME not in send(client).cookies, "not within the hour"
+    session = client.session
+    session[RENEWED_FIELD] -= RENEW_AFTER_S + 1
+    session.save()
+    Session.objects.update(expire_date=timezone.now() + timedelta(days=1))
+    cookie = send(client).cookies[site_settings.SESSION_COOKIE_NAME]
+    assert timedelta(seconds=int(cookie["max-age"])) == timedelta(days=14)
+    assert Session.objects.get().expire_date > timezone.now() + timedelta(days=13)
+    assert len({detection.session_key for detection in Detection.objects.all()}) == 1
 
 
 def test_a_picture_without_a_face_has_no_verdict(client: Client, predictor: FakePredictor) -> None:

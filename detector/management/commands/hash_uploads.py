@@ -17,8 +17,9 @@ BATCH = 200
 class Command(BaseCommand):
     help = (
         "Compute the SHA-256 and the perceptual hash of every stored picture that lacks one of them, so that uploads "
-        "from before there were hashes are found as known pictures, too. What has its hashes is left alone, so an "
-        "interrupted run goes on where it stopped. Pictures whose file is missing or broken are named and skipped."
+        "from before there were hashes are found as known pictures, too. What has its hashes is left alone, also where "
+        "an earlier version made them a little differently (see detector/similarity.py), so an interrupted run goes on "
+        "where it stopped. Pictures whose file is missing or broken are named and skipped."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

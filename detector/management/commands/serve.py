@@ -19,7 +19,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from detector.checks import require_sound_setup
-from detector.gunicorn_process import start_gunicorn
+from detector.gunicorn_process import load_application, start_gunicorn
 from detector.private_redis import PrivateRedis, RedisNotStarted
 
 # A request in work gets this long to finish after the first Ctrl-C.
@@ -116,7 +116,10 @@ class _Server:
         previous = {number: signal.signal(number, self._stop) for number in _stop_signals()}
         try:
             if self.redis:
-                self.redis.start()
+                self.redis.launch()
+            load_application()  # while Redis starts
+            if self.redis:
+                self.redis.wait_until_it_answers()
             if not self.stopping:
                 self.gunicorn = self._start_gunicorn()
                 if self.stopping:  # the signal came before

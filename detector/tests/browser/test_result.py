@@ -35,6 +35,20 @@ def test_a_box_lies_on_its_face_at_any_width(browser: Browser, width: int) -> No
     assert box["width"] == pytest.approx(80 * scale, abs=5)
 
 
+def test_the_picture_stays_in_sight_but_never_lies_over_the_record(browser: Browser) -> None:
+    browser.become_visitor()
+    browser.resize(1280, 600)
+    browser.open(make_detection(0.5).get_absolute_url())
+    source = "return document.querySelector(arguments[0]).getBoundingClientRect()"
+    tops = []
+    for scrolled in range(0, browser.script("return document.documentElement.scrollHeight"), 40):
+        browser.script("window.scrollTo({top: arguments[0], behavior: 'instant'})", scrolled)
+        picture, record = (browser.script(source, selector) for selector in (".evidence", ".result__details"))
+        assert picture["bottom"] <= record["top"], scrolled
+        tops.append(picture["top"])
+    assert tops.count(16) > 1, "it sticks for a while"
+
+
 @pytest.mark.parametrize(
     ("fake_probability", "title", "sentence"),
     [
