@@ -23,7 +23,7 @@ from detector.predictor import DecisionRule
 from detector.preprocessing import scaled
 from training.calibration import fit, fit_band
 from training.card import write_card
-from training.config import Config, Stage
+from training.config import FULL, Config, Stage
 from training.data import FAKE, KINDS, REAL, FacePicture, Sample, limited, load_pictures, read_manifest
 from training.evaluate import DELIVERIES, difference, rounded
 from training.export import write_atomically
@@ -73,7 +73,7 @@ VARIANTS = {
     "plain": SHORT,
     "paired": _changed(SHORT, pair_share=0.5, matched_boost=1.5),
     "blends": BLENDS,
-    "refit": replace(BLENDS, refit=1e-3),
+    "refit": replace(BLENDS, refit=FULL.refit, refit_views=FULL.refit_views),
 }
 
 
