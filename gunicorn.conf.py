@@ -33,15 +33,15 @@ control_socket_disable = True
 # Loaded once, with the model, and shared by the processes. Not on macOS, whose own libraries do not survive a fork.
 preload_app = sys.platform.startswith("linux")
 
-# One memory arena of glibc's for all threads, instead of many in which decoding leaves holes; and what an ordinary
-# picture took is kept for the next one, because getting pages anew and having them cleared costs up to a sixth of an
+# One memory arena of glibc's for all threads, instead of many in which decoding leaves holes; and what a picture of 12
+# megapixels took is kept for the next one, because getting pages anew and having them cleared costs up to a tenth of an
 # upload. The worker gives it back every few seconds. 32 MB is the most that glibc takes from an arena.
 M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # <malloc.h>
-KEPT_BYTES = 32 * 1024 * 1024
+MEGABYTE = 1024 * 1024
 with contextlib.suppress(AttributeError):  # another C library
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-    ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 32 * MEGABYTE)
+    ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 16 * MEGABYTE)
 
 logconfig_dict = settings.LOGGING
 access_log_format = ACCESS_LINE
