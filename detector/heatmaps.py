@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 HEATMAP_SIDE = 320  # px of the long side; the maps are 7 x 7, so finer would show nothing more
-# A cell as strong as this is painted at full strength. Contributions are logits, and their mean is the logit of the
-# face: a map whose strongest cell is weaker stays pale instead of being stretched to look like evidence.
+# A cell as strong as this is painted at full strength. Contributions are logits, and their mean is by how much the
+# logit of the face differs from that of a usual one: a map whose strongest cell is weaker stays pale instead of being
+# stretched to look like evidence.
 FULL_STRENGTH_LOGIT = 6.0
 MAX_ALPHA = 190
 FAKE_COLOUR = (214, 48, 32)

@@ -18,6 +18,7 @@ from detector.predictor import DecisionRule, LiteRTClassifier, ModelSpec, golden
 from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE, face_input
 from training.calibration import Calibration
 from training.config import Config
+from training.data import FAKE, REAL
 from training.model import CLASSIFIER, LEVELS_CLASSIFIER, averaged_to_features, part_masks
 
 NAME = "mobilenet_v2"
@@ -29,6 +30,7 @@ def export(
     calibration: Calibration,
     model_dir: Path,
     *,
+    usual_map: NDArray[np.float32],
     uncertain_band: tuple[float, float],
     config: Config,
     data_version: str,
@@ -38,6 +40,7 @@ def export(
     Args:
         model: What `training.train.train` returned.
         calibration: Folded into the classifier's weights.
+        usual_map: What `mean_map` returned; subtracted from each class-activation map.
         model_dir: The model's folder.
         uncertain_band: (low, high) in real_probability; saved in the spec.
         config: Saved in the spec.
@@ -46,7 +49,7 @@ def export(
     Raises:
         ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`.
     """
-    served = serving_model(model, calibration)
+    served = serving_model(model, calibration, usual_map)
     weights: bytes = tf.lite.TFLiteConverter.from_keras_model(served).convert()
     classifier = LiteRTClassifier(weights, num_threads=1)
     difference = parity_difference(served, classifier)
@@ -67,7 +70,7 @@ def export(
         decision_threshold=DecisionRule().real_threshold,
         calibration=asdict(calibration),
         uncertain_band=list(uncertain_band),
-        cam_bias=float(model.get_layer(CLASSIFIER).get_weights()[1][0] / calibration.temperature + calibration.bias),
+        cam_bias=_bias(model, calibration) + float(usual_map.mean()),
         weights_sha256=digest,
         golden_fake_probability=golden_probability,
         code_version=code_version(),
@@ -81,14 +84,33 @@ def export(
     return spec
 
 
-def serving_model(model: keras.Model, calibration: Calibration) -> keras.Model:
+def mean_map(
+    model: keras.Model, calibration: Calibration, inputs: NDArray[np.uint8], labels: NDArray[np.int_]
+) -> NDArray[np.float32]:
+    """Returns the mean class-activation map, (7, 7) float32, of pictures of which half count as fake.
+
+    Args:
+        model: What `training.train.train` returned.
+        calibration: As for `export`.
+        inputs: (n, 224, 224, 3) uint8 RGB.
+        labels: (n,) FAKE = 1; both classes.
+    """
+    side = INPUT_SIZE // 32
+    served = serving_model(model, calibration, np.zeros((side, side), np.float32))
+    maps = keras.Model(served.input, served.outputs[1])
+    found = np.concatenate([np.asarray(maps.predict_on_batch(each[None].astype(np.float32))) for each in inputs])
+    return np.asarray((found[labels == FAKE].mean(axis=0) + found[labels == REAL].mean(axis=0)) / 2, np.float32)
+
+
+def serving_model(model: keras.Model, calibration: Calibration, usual_map: NDArray[np.float32]) -> keras.Model:
     """Returns (1, 224, 224, 3) RGB 0 to 255 -> (1, 1) calibrated fake_probability and (1, 7, 7) class-activation map.
 
     A classifier of means commutes with them, so the map comes first: at each position, what its features and lower
     levels (averaged to the features' positions) add to the logit, with the weights of the parts of the face that the
-    position lies in. The logit is the map's mean plus the bias: one pass gives both.
+    position lies in, less what it usually is, so that the map shows what speaks for fake or real in this picture rather
+    than where the network looks in every one. The logit is the map's mean plus a bias: one pass gives both.
     """
-    kernel, bias = model.get_layer(CLASSIFIER).get_weights()
+    kernel = model.get_layer(CLASSIFIER).get_weights()[0]
     (levels_kernel,) = model.get_layer(LEVELS_CLASSIFIER).get_weights()
     backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     inputs = keras.Input(batch_shape=(1, INPUT_SIZE, INPUT_SIZE, 3), name="picture")
@@ -106,11 +128,17 @@ def serving_model(model: keras.Model, calibration: Calibration) -> keras.Model:
         maps.append(project(averaged_to_features(level, INPUT_SIZE // level.shape[1])))
         project.set_weights([(weights / areas[:, None] / calibration.temperature).T[None, None]])
     of_parts = keras.layers.Add(name="class_activation")(maps) * masks.T.reshape(1, side, side, len(masks))
-    cam = keras.layers.Reshape((side, side), name="cam")(keras.ops.sum(of_parts, axis=-1))
+    cam = keras.layers.Reshape((side, side), name="cam")(keras.ops.sum(of_parts, axis=-1) - usual_map[None])
     mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((side * side, 1))(cam))
-    shifted = keras.layers.Rescaling(1.0, offset=float(bias[0] / calibration.temperature + calibration.bias))(mean)
+    offset = _bias(model, calibration) + float(usual_map.mean())
+    shifted = keras.layers.Rescaling(1.0, offset=offset)(mean)
     probability = keras.layers.Activation("sigmoid", name="fake_probability")(shifted)
     return keras.Model(inputs, [probability, cam], name="served")
+
+
+def _bias(model: keras.Model, calibration: Calibration) -> float:
+    """Returns what the calibrated logit is without any evidence."""
+    return float(model.get_layer(CLASSIFIER).get_weights()[1][0] / calibration.temperature + calibration.bias)
 
 
 def parity_difference(served: keras.Model, classifier: LiteRTClassifier, *, count: int = 8) -> float:

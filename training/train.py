@@ -29,7 +29,7 @@ from training.data import (
     sampling_weights,
 )
 from training.evaluate import evaluate_model, print_tables
-from training.export import export
+from training.export import export, mean_map
 from training.model import (
     CLASSIFIER,
     LEVELS_CLASSIFIER,
@@ -154,7 +154,12 @@ def train(
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
     if config.refit is not None:
-        refit(model, pictures, config)
+        fitted = run_dir / "refit.weights.h5"
+        if fitted.is_file():
+            model.load_weights(fitted)
+        else:
+            refit(model, pictures, config)
+            model.save_weights(fitted)
     return model
 
 
@@ -329,7 +334,16 @@ def finish(
     calibration = fit(logits, labels, rule=rule)
     band = fit_band(calibration.probabilities(logits), labels, rule=rule)
     data_version = manifest_sha256(faces_dir)
-    export(model, calibration, model_dir, uncertain_band=band, config=config, data_version=data_version)
+    usual_map = mean_map(model, calibration, np.stack([evaluation_input(each) for each in judged]), labels)
+    export(
+        model,
+        calibration,
+        model_dir,
+        usual_map=usual_map,
+        uncertain_band=band,
+        config=config,
+        data_version=data_version,
+    )
     print_tables(evaluate_model(model_dir, faces_dir, limit_per_source=config.limit_per_source))
 
 

@@ -203,7 +203,7 @@ from pathlib import Path
 import numpy as np
 from training.calibration import Calibration
 from training.config import SMOKE
-from training.export import serving_model
+from training.export import mean_map, serving_model
 from training.model import CLASSIFIER, LEVELS_CLASSIFIER
 from training.train import train
 model = train(SMOKE, Path(sys.argv[1]))
@@ -212,9 +212,16 @@ rng = np.random.default_rng(0)
 calibration = Calibration(temperature=0.8, bias=-0.4, prior=0.2)
 x = rng.integers(0, 256, (1, 28, 28, 3)).repeat(8, axis=1).repeat(8, axis=2).astype(np.float32)
 logit = float(np.asarray(model(x))[0, 0]) / calibration.temperature + calibration.bias
-probability, cam = (np.asarray(each)[0] for each in serving_model(model, calibration)(x))
+inputs = rng.integers(0, 256, (6, 224, 224, 3), dtype=np.uint8)
+labels = np.array([0, 0, 0, 0, 1, 1])
+usual = mean_map(model, calibration, inputs, labels)
+served = serving_model(model, calibration, usual)
+probability, cam = (np.asarray(each)[0] for each in served(x))
 bias = float(model.get_layer(CLASSIFIER).get_weights()[1][0]) / calibration.temperature + calibration.bias
+bias += float(usual.mean())
 print(abs(float(probability[0]) - 1 / (1 + np.exp(-logit))), abs(float(cam.mean()) + bias - logit))
+cams = np.stack([np.asarray(served(each[None].astype(np.float32))[1])[0] for each in inputs])
+print(float(np.abs(cams[labels == 0].mean(axis=0) + cams[labels == 1].mean(axis=0)).max()), float(np.abs(usual).max()))
 """
 
 
@@ -224,10 +231,14 @@ def test_the_levels_join_the_verdict_and_its_map(smoke: tuple[Path, Path], tmp_p
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), str(smoke[0])]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    fitted, differences = result.stdout.splitlines()[-2:]
+    fitted, differences, maps = result.stdout.splitlines()[-3:]
+    left, usual = map(float, maps.split())
 
     assert float(fitted) > 0.0
     assert max(map(float, differences.split())) < 1e-4
+    # What is usual is no evidence: the maps of half fakes, half reals have nothing left in the mean.
+    assert usual > 0.01
+    assert left < 1e-3 * usual
 
 
 AVERAGE = """
