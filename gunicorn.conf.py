@@ -19,7 +19,7 @@ from detector.logs import ACCESS_LINE  # noqa: E402
 
 wsgi_app = "deepfake_site.wsgi:application"
 worker_class = "detector.gunicorn_worker.Worker"
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+workers = settings.WEB_CONCURRENCY
 # Of these, DETECTIONS_AT_ONCE look at pictures and DETECTIONS_WAITING wait to. The others answer pages, and further
 # uploads with 503. Connections beyond them wait in the kernel, in a queue of all processes that `backlog` bounds. The
 # next line bounds those in a process that are kept open between requests.

@@ -45,10 +45,10 @@ def active_predictor() -> Predictor:
 def predictor_reserve() -> None:
     """Makes the active predictor ready for as many detections at once as there may be and the machine can work at.
 
-    Half of the processors are reckoned to this process, since there are two by default. More networks than processors
-    make nothing faster, and each takes memory in each process; detections take turns at each of them, face by face.
+    The processes share the processors. More networks than processors make nothing faster, and each takes memory in each
+    process; detections take turns at each of them, face by face.
     """
-    active_predictor().reserve(min(settings.DETECTIONS_AT_ONCE, max(1, processor_count() // 2)))
+    active_predictor().reserve(min(settings.DETECTIONS_AT_ONCE, max(1, processor_count() // settings.WEB_CONCURRENCY)))
 
 
 def processor_count() -> int:

@@ -232,19 +232,21 @@ def test_a_name_is_shown_without_what_cannot_be_seen(name: str, shown: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("processors", "at_once", "wanted"), [(1, 2, 1), (2, 2, 1), (3, 2, 1), (4, 2, 2), (64, 2, 2), (64, 1, 1)]
+    ("processors", "processes", "at_once", "wanted"),
+    [(1, 2, 2, 1), (2, 2, 2, 1), (3, 2, 2, 1), (4, 2, 2, 2), (64, 2, 2, 2), (64, 2, 1, 1), (2, 1, 2, 2), (4, 4, 2, 1)],
 )
-def test_no_more_networks_are_made_than_half_of_the_processors(
+def test_no_more_networks_are_made_than_a_process_has_processors(
     predictor: FakePredictor,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     processors: int,
+    processes: int,
     at_once: int,
     wanted: int,
 ) -> None:
     made: list[int] = []
     monkeypatch.setattr(predictor, "reserve", made.append)
     monkeypatch.setattr(services, "processor_count", lambda: processors)
-    settings.DETECTIONS_AT_ONCE = at_once
+    settings.WEB_CONCURRENCY, settings.DETECTIONS_AT_ONCE = processes, at_once
     services.predictor_reserve()
     assert made == [wanted]
