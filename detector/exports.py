@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db.models import Model, QuerySet
 
 from detector.exceptions import InvalidImage
-from detector.images import decode_again, encode_jpeg
+from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
 from detector.models import Detection, DetectionQuerySet, Review, ReviewVerdict
 from detector.similarity import NEAR_DISTANCE, distance, to_bands, within_one_bit
 
@@ -159,7 +159,7 @@ def _reviewed_pictures() -> DetectionQuerySet:
 def _write_picture(folder: Path, detection: Detection, group: str) -> dict[str, Any]:
     with detection.image.open("rb") as file:
         data = file.read()
-    image = decode_again(data, pixel_count=detection.width * detection.height)
+    image = decode_again(data, pixel_count=detection.width * detection.height, least_side=DISPLAY_SIDE)
     label = LABELS[ReviewVerdict(detection.review_verdict)]
     path = f"{label}/{detection.pk}.jpg"
     (folder / path).write_bytes(encode_jpeg(image.picture, quality=JPEG_QUALITY))

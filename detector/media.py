@@ -13,7 +13,7 @@ from django.utils.http import quote_etag
 from detector import ratelimits
 from detector.exceptions import InvalidImage
 from detector.heatmaps import encode_heatmap
-from detector.images import decode_again, encode_jpeg
+from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
 from detector.models import Detection
 from detector.ratelimits import LimiterUnavailable
 from detector.room import get_room
@@ -38,8 +38,8 @@ def _display_picture(detection: Detection) -> bytes:
     # Decoding takes as much as a detection does, and anybody can ask for it as often as they like.
     room = get_room()
     with room.place(), room.turn():
-        image = decode_again(data, pixel_count=detection.width * detection.height)
-        # As large as the analysis saw it: to interpolate it down would take longer than decoding it.
+        # As large as it was decoded: to interpolate it down would take longer than decoding it.
+        image = decode_again(data, pixel_count=detection.width * detection.height, least_side=DISPLAY_SIDE)
         return encode_jpeg(image.picture)
 
 

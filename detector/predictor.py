@@ -309,18 +309,21 @@ class Predictor:
             AnalysisFailed: The network broke.
         """
         started = time.perf_counter()
-        width, height = image.picture.size
         found = self._face_finder.detect(image.picture, max_faces=max_faces)
         faces_ms = (time.perf_counter() - started) * 1000
         started = time.perf_counter()
+        finer = image.finer() if any(self._is_coarse(face, image.picture) for face in found) else None
+        finer_ms = (time.perf_counter() - started) * 1000
+        started = time.perf_counter()
         faces = []
         for face in found:
-            crop = square_crop(face.to_pixels(width, height), width=width, height=height, margin=self.spec.face_margin)
-            probability, cam = self._judge(image.picture, crop)
+            picture = finer if finer and self._is_coarse(face, image.picture) else image.picture
+            crop = self._crop(face, picture)
+            probability, cam = self._judge(picture, crop)
             faces.append(
                 FacePrediction(
                     bbox=face.to_pixels(image.width, image.height),
-                    crop=_inside(scaled(crop, image.width / width), image.width, image.height),
+                    crop=_inside(scaled(crop, image.width / picture.width), image.width, image.height),
                     detection_score=face.score,
                     fake_probability=shifted(probability, self._odds),
                     cam=cam,
@@ -328,7 +331,7 @@ class Predictor:
             )
         network_ms = (time.perf_counter() - started) * 1000
         faces.sort(key=lambda each: each.fake_probability, reverse=True)
-        timings_ms = {"decode": image.decode_ms, "faces": faces_ms, "network": network_ms}
+        timings_ms = {"decode": image.decode_ms + finer_ms, "faces": faces_ms, "network": network_ms}
         return Prediction(
             faces=tuple(faces),
             model_version=self.version,
@@ -363,6 +366,14 @@ class Predictor:
         for part in (self._classifier, self._face_finder):
             if isinstance(part, LiteRTClassifier | FaceDetector):
                 part.reserve(count)
+
+    def _crop(self, face: DetectedFace, picture: Image.Image) -> BoundingBox:
+        box = face.to_pixels(picture.width, picture.height)
+        return square_crop(box, width=picture.width, height=picture.height, margin=self.spec.face_margin)
+
+    def _is_coarse(self, face: DetectedFace, picture: Image.Image) -> bool:
+        """Whether the network could be shown more pixels of the face than there are in the picture."""
+        return self._crop(face, picture).width < self.spec.max_source_side
 
     def _judge(self, picture: Picture, crop: BoundingBox) -> tuple[float, NDArray[np.float32]]:
         size, limit = self.spec.input_size, self.spec.max_source_side

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.exceptions import InvalidImage
-from detector.images import WORKING_SIDE, decode_again, decode_image, encode_jpeg, fitted
+from detector.images import LEAST_SIDE, WORKING_SIDE, decode_again, decode_image, encode_jpeg, fitted
 from detector.tests.factories import make_picture
 
 
@@ -137,9 +137,38 @@ def test_large_pictures_are_kept_at_working_size(file_format: str) -> None:
     image = decode_image(saved(Image.fromarray(quadrants(4000, 3000)), file_format))
 
     assert (image.width, image.height) == (4000, 3000)
-    assert WORKING_SIDE / 2 <= max(image.pixels.shape) <= WORKING_SIDE
+    assert LEAST_SIDE <= max(image.pixels.shape) <= WORKING_SIDE
     assert image.pixels.shape[1] / image.pixels.shape[0] == pytest.approx(4 / 3, rel=0.01)
     assert np.abs(image.pixels[10, 10].astype(int) - (255, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("side", "kept", "finer"),
+    [(600, 600, None), (1919, 1919, None), (1920, 960, 1920), (4000, 1000, 2000), (7700, 963, 1925)],
+)
+def test_a_jpeg_is_decoded_at_the_least_scale_that_will_do(side: int, kept: int, finer: int | None) -> None:
+    # Turned, as phones store it: 6 is a quarter turn.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = Image.fromarray(quadrants(side // 4, side))
+    image = decode_image(saved(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif))
+
+    assert (image.width, image.height) == (side // 4, side)
+    assert image.picture.height == kept
+    fine = image.finer()
+    assert (fine and fine.height) == finer
+    if fine:
+        assert fine.info == {}
+        coarse = np.asarray(fine.resize(image.picture.size, Image.Resampling.BOX)).astype(int)
+        assert np.abs(coarse - image.pixels).mean() < 2
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+def test_what_was_decoded_whole_is_not_decoded_again(file_format: str) -> None:
+    image = decode_image(saved(Image.fromarray(quadrants(4000, 1000)), file_format))
+
+    assert image.picture.width == 2000
+    assert image.finer() is None
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])

@@ -1,9 +1,11 @@
 """The predictor: a probability from the network, or a refusal; never a made-up score."""
 
 import hashlib
+import io
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.exceptions import AnalysisFailed, ModelUnavailable
-from detector.faces import DetectedFace
+from detector.faces import BoundingBox, DetectedFace
 from detector.images import DecodedImage, decode_image
 from detector.interpreters import Runner
 from detector.predictor import (
@@ -26,6 +28,7 @@ from detector.predictor import (
     golden_picture,
     load_predictor,
 )
+from detector.preprocessing import face_input
 from detector.tests.portraits import astronaut_jpeg
 
 MODEL_DIR = Path(__file__).parents[2] / "models" / "mobilenet_v2"
@@ -74,7 +77,7 @@ class FakeFaceFinder:
 
 def make_image(width: int = 800, height: int = 600, *, reduced_by: int = 2) -> DecodedImage:
     picture = Image.new("RGB", (width // reduced_by, height // reduced_by))
-    return DecodedImage(picture, "JPEG", width, height, 1, "0" * 64, 3.0)
+    return DecodedImage(picture, "PNG", width, height, 1, "0" * 64, 3.0, b"")
 
 
 @pytest.mark.parametrize(
@@ -192,8 +195,27 @@ def test_timings_add_up() -> None:
     timings = Predictor(SPEC, FakeClassifier(0.1), FakeFaceFinder((0, 0, 1, 1))).predict(make_image()).timings_ms
 
     assert set(timings) == {"decode", "faces", "network", "total"}
-    assert timings["decode"] == 3.0
+    assert timings["decode"] == pytest.approx(3.0, abs=0.1)
     assert timings["total"] == pytest.approx(timings["decode"] + timings["faces"] + timings["network"])
+
+
+def test_a_small_face_is_judged_from_more_pixels_of_the_file() -> None:
+    noise = np.random.default_rng(1).integers(256, size=(300, 400, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((4000, 3000)).save(buffer, "JPEG")
+    image = decode_image(buffer.getvalue())
+    fine = image.finer()
+    assert fine is not None
+    classifier = FakeClassifier(0.3, 0.1)
+
+    # In the picture of 1,000 px the second face's crop has 150, which is less than the network can take in.
+    spec = replace(SPEC, max_source_side=192)
+    finder = FakeFaceFinder((0.1, 0.1, 0.4, 0.5), (0.6, 0.6, 0.7, 0.7))
+    large, small = Predictor(spec, classifier, finder).predict(image).faces
+
+    assert (large.crop, small.crop) == (BoundingBox(100, 0, 1800, 1800), BoundingBox(2300, 1650, 600, 600))
+    assert (classifier.seen[0] == face_input(image.picture, BoundingBox(25, 0, 450, 450), size=64)).all()
+    assert (classifier.seen[1] == face_input(fine, BoundingBox(1150, 825, 300, 300), size=64)).all()
 
 
 def test_at_most_max_faces_are_judged() -> None:
