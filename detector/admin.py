@@ -86,6 +86,10 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return min(self.counted, MOST_COUNTED)
 
 
+class ActionBroke(Exception):
+    """An error of an action's own, which is no fault of the request's."""
+
+
 class CarefulAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A list that answers 400 to a filter or an action that no row can match, whatever the database says of it."""
 
@@ -101,6 +105,13 @@ class CarefulAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return super().changelist_view(request, extra_context)
         except (ValueError, OverflowError, DataError) as error:  # a year 0, a number of thirty digits
             raise BadRequest("What was asked for is beyond what the database can compare.") from error
+
+    def response_action(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
+        """Runs the action, after the list was asked for once: what was beyond the database is known by now."""
+        try:
+            return super().response_action(request, *args, **options)
+        except (ValueError, OverflowError, DataError) as error:
+            raise ActionBroke from error
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """No patterns, which no link leads to: a broken one is an error, and an evil one takes for ever."""

@@ -45,6 +45,10 @@ class DetectionGone(DetectorError):
     """The detection was deleted in the meantime; nothing was stored."""
 
 
+class AccountGone(DetectorError):
+    """The account was deleted in the meantime; nothing was stored."""
+
+
 class PictureGone(DetectorError):
     """The detection has no picture any more, so nobody can review it."""
 

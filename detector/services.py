@@ -11,12 +11,20 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from detector import metrics, pending
-from detector.exceptions import AppealRefused, DetectionGone, ModelUnavailable, OwnUpload, PictureGone, StaleReview
+from detector.exceptions import (
+    AccountGone,
+    AppealRefused,
+    DetectionGone,
+    ModelUnavailable,
+    OwnUpload,
+    PictureGone,
+    StaleReview,
+)
 from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
@@ -96,6 +104,9 @@ def detection_create(
     """The stored detection; when the analysis broke it has the status failed, and neither verdict nor probability.
 
     Without `keep_picture` nothing of the upload is ever written but its figures and its SHA-256.
+
+    Raises:
+        AccountGone: The owner was deleted while the picture was looked at.
     """
     rule = active_rule()
     # Nobody can review what is not kept, so it takes no part in the draw.
@@ -119,11 +130,16 @@ def detection_create(
     detection.is_sampled = is_drawn(detection.pk, sample_percent)
     _analyse(detection, image, rule)
     started = time.perf_counter()
-    if keep_picture:
-        _store(detection, data, encode_jpeg(small))
-    else:
-        detection.picture_removed_at = detection.created_at
-        detection.save(force_insert=True)
+    try:
+        if keep_picture:
+            _store(detection, data, encode_jpeg(small))
+        else:
+            detection.picture_removed_at = detection.created_at
+            detection.save(force_insert=True)
+    except IntegrityError as error:
+        if owner and not User.objects.filter(pk=owner.pk).exists():
+            raise AccountGone("Your account was deleted in the meantime; nothing was kept.") from error
+        raise
     metrics.detection_stored(detection, store_s=time.perf_counter() - started)
     return detection
 

@@ -23,7 +23,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from detector import known, media, metrics, model_cards, ratelimits, services, throttling, workplace
-from detector.exceptions import AppealRefused, DetectionGone
+from detector.exceptions import AccountGone, AppealRefused, DetectionGone
 from detector.forms import AppealForm, PasswordForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
@@ -71,8 +71,11 @@ def _receive(request: HttpRequest) -> HttpResponse:
     if allowance.is_exceeded:
         return _limited(request, allowance)
     form = UploadForm(request.POST, request.FILES)
-    with get_room().turn():
-        detection = _detection_of(request, form) if form.is_valid() else None
+    try:
+        with get_room().turn():
+            detection = _detection_of(request, form) if form.is_valid() else None
+    except AccountGone as error:
+        return refuse(request, "403.html", HTTPStatus.FORBIDDEN, str(error), lead=str(error))
     return _answer(request, detection) if detection else _invalid(request, form, allowance.uploads_left)
 
 

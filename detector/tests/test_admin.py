@@ -102,6 +102,18 @@ def test_an_export_of_what_is_no_review_is_refused(staff: Client, chosen: str) -
     assert response.status_code == HTTPStatus.BAD_REQUEST
 
 
+def test_an_error_of_an_action_s_own_is_not_taken_for_the_request_s(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise ValueError("a slip in the code")
+
+    monkeypatch.setattr(detector_admin, "export", fail)
+    admin_client.raise_request_exception = False
+    response = admin_client.post(LIST, {"action": "export_csv", "_selected_action": [str(make_detection().pk)]})
+    assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 @pytest.mark.parametrize("kind", ["user", "group"])
 @pytest.mark.parametrize("chosen", ["", "\0", "x", HUGE])
 def test_an_action_on_what_is_no_account_is_refused(admin_client: Client, kind: str, chosen: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as site_settings
+from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError
 from django.test import Client
@@ -69,6 +70,25 @@ def test_an_upload_with_an_account_belongs_to_the_account(client: Client) -> Non
     detection = Detection.objects.get()
     assert detection.owner == user
     assert detection.session_key == ""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fields", [{}, {"forget": "on"}], ids=["kept", "forgotten"])
+def test_an_account_that_goes_during_its_upload_leaves_nothing(
+    client: Client, media_root: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
+) -> None:
+    predict = FakePredictor.predict
+
+    def predict_meanwhile(*args: Any, **options: Any) -> Any:
+        User.objects.all().delete()
+        return predict(*args, **options)
+
+    monkeypatch.setattr(FakePredictor, "predict", predict_meanwhile)
+    client.force_login(make_user())
+    response = client.post(URL, {"picture": make_upload(), **fields})
+    assertContains(response, "Your account was deleted in the meantime", status_code=HTTPStatus.FORBIDDEN)
+    assert not Detection.objects.exists()
+    assert not [path for path in media_root.rglob("*") if path.is_file()]
 
 
 def test_a_picture_s_memory_is_free_again_after_its_answer(
