@@ -64,8 +64,8 @@ class Config:
         average: (number of a stage, share) of the weights whose mean is the result, shares adding up to 1; empty: the
             last stage's. Between two stages of one run lie networks that keep much of what either learnt (Wortsman et
             al., "Robust fine-tuning of zero-shot models", CVPR 2022).
-        refit: If not None, the classifier is fitted anew in the end, by logistic regression on what all blocks hold;
-            this is the inverse strength of its L2 penalty.
+        refit: If not None, the classifier is fitted anew in the end, by logistic regression of the kinds on what all
+            blocks hold; this is the inverse strength of its L2 penalty.
         refit_views: How often each training picture is seen by that fit, each time framed and treated anew. Each view
             of all pictures takes 1.4 GB of memory.
         limit_per_source: Uses at most this many pictures of each source and split; None uses all.

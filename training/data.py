@@ -38,6 +38,8 @@ KINDS = {
     "flux1_sdxl_dalle3": "diffusion",
     "gpt4o_nanobanana_grok_mixed": "diffusion",
 }
+# What the fitted classifier tells apart, the genuine ones first.
+CLASSES = ("real", "swap", "edit", "gan", "diffusion")
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,9 +214,9 @@ def difference(value: float | None, reference: float | None) -> float | None:
 
 
 def rounded(value: Any) -> Any:
-    """Returns the figures with four decimals: more would claim what n does not give."""
+    """Returns the figures with six decimals, so that tables of three do not show what was rounded twice."""
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 6)
     if isinstance(value, dict):
         return {key: rounded(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -18,8 +18,8 @@ from detector.predictor import DecisionRule, LiteRTClassifier, ModelSpec, golden
 from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE, face_input
 from training.calibration import Calibration
 from training.config import Config
-from training.data import FAKE, REAL
-from training.model import CLASSIFIER, LEVELS_CLASSIFIER, averaged_to_features, part_masks
+from training.data import CLASSES, FAKE, REAL
+from training.model import CLASSIFIER, KINDS_CLASSIFIER, averaged_to_features, fake_log_odds, part_masks
 
 NAME = "mobilenet_v2"
 PARITY_TOLERANCE = 1e-4
@@ -70,7 +70,7 @@ def export(
         decision_threshold=DecisionRule().real_threshold,
         calibration=asdict(calibration),
         uncertain_band=list(uncertain_band),
-        cam_bias=_bias(model, calibration) + float(usual_map.mean()),
+        cam_bias=calibration.bias + float(usual_map.mean()),
         weights_sha256=digest,
         golden_fake_probability=golden_probability,
         code_version=code_version(),
@@ -105,13 +105,15 @@ def mean_map(
 def serving_model(model: keras.Model, calibration: Calibration, usual_map: NDArray[np.float32]) -> keras.Model:
     """Returns (1, 224, 224, 3) RGB 0 to 255 -> (1, 1) calibrated fake_probability and (1, 7, 7) class-activation map.
 
-    A classifier of means commutes with them, so the map comes first: at each position, what its features and lower
-    levels (averaged to the features' positions) add to the logit, with the weights of the parts of the face that the
-    position lies in, less what it usually is, so that the map shows what speaks for fake or real in this picture rather
-    than where the network looks in every one. The logit is the map's mean plus a bias: one pass gives both.
+    A classifier of means commutes with them, so the maps come first: at each position, what its features and lower
+    levels (averaged to the features' positions) add to the logit of each class, with the weights of the parts of the
+    face that the position lies in. Their means give the logits, and one pass gives both. The map that is shown holds
+    the kinds of fakes as far as this picture was taken for them, less the real one, less what it usually is, so that it
+    shows what speaks for fake or real in this picture rather than where the network looks in every one; its mean plus a
+    bias is the logit of fake_probability.
     """
     kernel = model.get_layer(CLASSIFIER).get_weights()[0]
-    (levels_kernel,) = model.get_layer(LEVELS_CLASSIFIER).get_weights()
+    kinds_kernel, kinds_bias = model.get_layer(KINDS_CLASSIFIER).get_weights()
     backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     inputs = keras.Input(batch_shape=(1, INPUT_SIZE, INPUT_SIZE, 3), name="picture")
     levels = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
@@ -119,26 +121,30 @@ def serving_model(model: keras.Model, calibration: Calibration, usual_map: NDArr
     masks = np.asarray(part_masks(side))
     areas = masks.mean(axis=1)
     ends = np.cumsum([level.shape[-1] * len(masks) for level in levels])[:-1]
-    weights_of_parts = [each.reshape(len(masks), -1) for each in np.split(levels_kernel, ends)]
-    # The parts make up the whole, so a mean over the whole is one over the parts, each as large as it is.
-    weights_of_parts[-1] = weights_of_parts[-1] + areas[:, None] * kernel[:, 0]
+    # (parts, channels, classes) each
+    weights_of_parts = [each.reshape(len(masks), -1, len(CLASSES)) for each in np.split(kinds_kernel, ends)]
+    # The parts make up the whole, so a mean over the whole is one over the parts, each as large as it is; and what is
+    # added to each kind of fake is added to the log odds.
+    weights_of_parts[-1][..., 1:] += areas[:, None, None] * kernel
     maps = []
     for level, weights in zip(levels, weights_of_parts, strict=True):
-        project = keras.layers.Conv2D(len(masks), 1, use_bias=False)
+        project = keras.layers.Conv2D(len(masks) * len(CLASSES), 1, use_bias=False)
         maps.append(project(averaged_to_features(level, INPUT_SIZE // level.shape[1])))
-        project.set_weights([(weights / areas[:, None] / calibration.temperature).T[None, None]])
-    of_parts = keras.layers.Add(name="class_activation")(maps) * masks.T.reshape(1, side, side, len(masks))
-    cam = keras.layers.Reshape((side, side), name="cam")(keras.ops.sum(of_parts, axis=-1) - usual_map[None])
-    mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((side * side, 1))(cam))
-    offset = _bias(model, calibration) + float(usual_map.mean())
-    shifted = keras.layers.Rescaling(1.0, offset=offset)(mean)
-    probability = keras.layers.Activation("sigmoid", name="fake_probability")(shifted)
+        of_channels = np.moveaxis(weights / areas[:, None, None], 1, 0)
+        project.set_weights([of_channels.reshape(1, 1, -1, len(masks) * len(CLASSES))])
+    activation = keras.layers.Add(name="class_activation")(maps)
+    of_parts = keras.ops.reshape(activation, (side * side, len(masks), len(CLASSES)))
+    of_classes = keras.ops.sum(of_parts * masks.T[..., None], axis=1)
+    kinds = keras.ops.mean(of_classes, axis=0, keepdims=True) + kinds_bias
+    logit = fake_log_odds(kinds) + model.get_layer(CLASSIFIER).get_weights()[1]
+    shares = keras.ops.softmax(kinds[:, 1:])
+    evidence = keras.ops.sum(of_classes[:, 1:] * shares, axis=1) - of_classes[:, 0]
+    centred = keras.ops.reshape(evidence - keras.ops.mean(evidence), (1, side, side))
+    usual = usual_map[None]
+    cam = keras.layers.Identity(name="cam")((centred + logit[..., None]) / calibration.temperature - usual)
+    calibrated = logit / calibration.temperature + calibration.bias
+    probability = keras.layers.Activation("sigmoid", name="fake_probability")(calibrated)
     return keras.Model(inputs, [probability, cam], name="served")
-
-
-def _bias(model: keras.Model, calibration: Calibration) -> float:
-    """Returns what the calibrated logit is without any evidence."""
-    return float(model.get_layer(CLASSIFIER).get_weights()[1][0] / calibration.temperature + calibration.bias)
 
 
 def parity_difference(served: keras.Model, classifier: LiteRTClassifier, *, count: int = 8) -> float:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from detector.predictor import DecisionRule
 from detector.preprocessing import INPUT_SIZE
@@ -17,7 +17,9 @@ from training.augment import evaluation_input, training_input
 from training.calibration import fit, fit_band
 from training.config import FULL, SMOKE, Config, Stage
 from training.data import (
+    CLASSES,
     FAKE,
+    KINDS,
     REAL,
     FacePicture,
     Sample,
@@ -32,7 +34,7 @@ from training.evaluate import evaluate_model, print_tables
 from training.export import export, mean_map
 from training.model import (
     CLASSIFIER,
-    LEVELS_CLASSIFIER,
+    KINDS_CLASSIFIER,
     POOLED_LEVELS,
     build_backbone,
     build_classifier,
@@ -40,6 +42,7 @@ from training.model import (
     load_backbone_weights,
 )
 from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
+from training.regression import fit_kinds
 
 # A channel that hardly varies in training keeps a small weight: elsewhere it may vary more.
 _LEAST_DEVIATION = 0.05
@@ -158,13 +161,16 @@ def train(
         if fitted.is_file():
             model.load_weights(fitted)
         else:
-            refit(model, pictures, config)
+            refit(model, pictures, config, inverse_penalty=config.refit)
             model.save_weights(fitted)
     return model
 
 
-def refit(model: keras.Model, pictures: list[FacePicture], config: Config) -> None:
-    """Fits the classifier anew to what all blocks hold of the training pictures, by logistic regression.
+def refit(model: keras.Model, pictures: list[FacePicture], config: Config, *, inverse_penalty: float) -> None:
+    """Fits the classifier anew to what all blocks hold of the training pictures, by logistic regression on their kinds.
+
+    What fakes of all kinds have in common is little, and what sources have in common with them misleads: asked for the
+    kind, the regression finds more that holds for new sources (training/history.md).
 
     Descent from zero hardly uses the lower levels (training/history.md); the best classifier for a network that stays
     as it is can be had exactly. Kirichenko et al., "Last Layer Re-Training is Sufficient for Robustness to Spurious
@@ -173,7 +179,8 @@ def refit(model: keras.Model, pictures: list[FacePicture], config: Config) -> No
     Args:
         model: What `build_classifier` returned; its two classifiers get new weights.
         pictures: Training pictures; each is seen `refit_views` times, lightly augmented, none is blended.
-        config: `refit` is the penalty; the last stage names the size and how sources are balanced.
+        config: The last stage names the size and how sources are balanced.
+        inverse_penalty: Inverse strength of the L2 penalty.
     """
     last = config.stages[-1]
     rng = np.random.default_rng([config.seed, len(config.stages)])
@@ -195,16 +202,20 @@ def refit(model: keras.Model, pictures: list[FacePicture], config: Config) -> No
     found -= mean
     found /= deviation
     weights = sampling_weights(samples, source_power=config.source_power, matched_boost=last.matched_boost)
-    regression = LogisticRegression(C=config.refit, max_iter=300)
-    regression.fit(
+    kinds = np.array([CLASSES.index(KINDS[each.generator]) for each in samples])
+    kernel, bias = fit_kinds(
         found,
-        np.tile(labels, config.refit_views),
-        sample_weight=np.tile(weights * len(samples) / config.refit_views, config.refit_views),
+        np.tile(kinds, config.refit_views),
+        np.tile(weights * len(samples) / config.refit_views, config.refit_views),
+        class_count=len(CLASSES),
+        inverse_penalty=inverse_penalty,
     )
-    kernel = regression.coef_[0] / deviation
-    model.get_layer(LEVELS_CLASSIFIER).set_weights([kernel[:, None]])
-    silent, bias = (np.zeros_like(each) for each in model.get_layer(CLASSIFIER).get_weights())
-    model.get_layer(CLASSIFIER).set_weights([silent, bias + regression.intercept_ - kernel @ mean])
+    kernel /= deviation[:, None]
+    bias -= mean @ kernel
+    bias[1:] += math.log(len(CLASSES) - 1)  # which fake_log_odds() takes off again
+    model.get_layer(KINDS_CLASSIFIER).set_weights([kernel, bias])
+    classifier = model.get_layer(CLASSIFIER)
+    classifier.set_weights([np.zeros_like(each) for each in classifier.get_weights()])
 
 
 def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:

@@ -204,10 +204,10 @@ import numpy as np
 from training.calibration import Calibration
 from training.config import SMOKE
 from training.export import mean_map, serving_model
-from training.model import CLASSIFIER, LEVELS_CLASSIFIER
+from training.model import KINDS_CLASSIFIER
 from training.train import train
 model = train(SMOKE, Path(sys.argv[1]))
-print(float(np.abs(model.get_layer(LEVELS_CLASSIFIER).get_weights()[0]).max()))
+print(float(np.abs(model.get_layer(KINDS_CLASSIFIER).get_weights()[0]).max()))
 rng = np.random.default_rng(0)
 calibration = Calibration(temperature=0.8, bias=-0.4, prior=0.2)
 x = rng.integers(0, 256, (1, 28, 28, 3)).repeat(8, axis=1).repeat(8, axis=2).astype(np.float32)
@@ -217,8 +217,7 @@ labels = np.array([0, 0, 0, 0, 1, 1])
 usual = mean_map(model, calibration, inputs, labels)
 served = serving_model(model, calibration, usual)
 probability, cam = (np.asarray(each)[0] for each in served(x))
-bias = float(model.get_layer(CLASSIFIER).get_weights()[1][0]) / calibration.temperature + calibration.bias
-bias += float(usual.mean())
+bias = calibration.bias + float(usual.mean())
 print(abs(float(probability[0]) - 1 / (1 + np.exp(-logit))), abs(float(cam.mean()) + bias - logit))
 cams = np.stack([np.asarray(served(each[None].astype(np.float32))[1])[0] for each in inputs])
 print(float(np.abs(cams[labels == 0].mean(axis=0) + cams[labels == 1].mean(axis=0)).max()), float(np.abs(usual).max()))

@@ -1,0 +1,53 @@
+"""Multinomial logistic regression on more data than can be copied."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+
+def fit_kinds(
+    features: NDArray[np.float32],
+    kinds: NDArray[np.int_],
+    weights: NDArray[np.float64],
+    *,
+    class_count: int,
+    inverse_penalty: float,
+    max_iterations: int = 150,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns kernel (channels, classes) and bias (classes,), with the least penalised cross-entropy, by L-BFGS.
+
+    What `sklearn.linear_model.LogisticRegression` minimises, half the kernel's squares plus inverse_penalty times the
+    weighted losses. That one takes float64 steps, for which NumPy copies the features to float64 twice a step: for
+    28,206 x 25,248 that is 5.6 GB more and several times the time.
+
+    Args:
+        features: (n, channels), standardised.
+        kinds: (n,) class of each, 0 to class_count - 1; a class that does not occur gets a low bias.
+        weights: (n,) how much each counts.
+        class_count: How many classes there are.
+        inverse_penalty: Inverse strength of the L2 penalty.
+        max_iterations: Steps after which it is good enough.
+    """
+    rows = np.arange(len(kinds))
+    scale = (weights * inverse_penalty).astype(np.float32)
+    shape = (features.shape[1] + 1, class_count)
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        both = parameters.reshape(shape)
+        kernel = both[:-1].astype(np.float32)
+        logits = features @ kernel + both[-1].astype(np.float32)
+        logits -= logits.max(axis=1, keepdims=True)
+        shares = np.exp(logits)
+        totals = shares.sum(axis=1, keepdims=True)
+        losses = np.log(totals[:, 0]) - logits[rows, kinds]
+        shares /= totals
+        shares[rows, kinds] -= 1.0
+        shares *= scale[:, None]
+        gradient = np.concatenate([features.T @ shares + kernel, shares.sum(axis=0, keepdims=True)])
+        value = float(np.dot(scale, losses)) + 0.5 * float((both[:-1] ** 2).sum())
+        return value, gradient.astype(np.float64).ravel()
+
+    options = {"maxiter": max_iterations, "maxcor": 6}
+    found = minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options)
+    both = found.x.reshape(shape)
+    return both[:-1], both[-1]
