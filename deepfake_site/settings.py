@@ -142,6 +142,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "detector.middleware.MethodMiddleware",
     "detector.middleware.LimiterMiddleware",
     "detector.middleware.AdminValuesMiddleware",
     "detector.middleware.BodyLimitMiddleware",

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import DataError
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 
 from detector.ratelimits import LimiterUnavailable
 from detector.responses import picture_too_large, refuse, unreadable
@@ -36,6 +36,22 @@ class LimiterMiddleware:
         sentence = "Nobody can log in or sign up right now. Please try again shortly."
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return refuse(request, "registration/unavailable.html", status, sentence, retry_after=RETRY_AFTER_S)
+
+
+class MethodMiddleware:
+    """Gives a 405, which Django answers without a body, a page that says what it is about."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if not isinstance(response, HttpResponseNotAllowed) or response.content:
+            return response
+        sentence = "This address is there for a button on a page; it cannot be opened by itself."
+        page = refuse(request, "405.html", HTTPStatus.METHOD_NOT_ALLOWED, sentence)
+        page["Allow"] = response["Allow"]
+        return page
 
 
 class AdminValuesMiddleware:

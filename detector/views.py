@@ -196,15 +196,11 @@ def detection_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
         return _already_appealed(request, detection)
     form = AppealForm(request.POST)
     if not form.is_valid():
-        return _detection_page(
-            request, detection, status=HTTPStatus.BAD_REQUEST, appeal_error=str(form.errors["sentence"][0])
-        )
+        return _appeal_refused(request, detection, HTTPStatus.BAD_REQUEST, str(form.errors["sentence"][0]))
     try:
         allowance = ratelimits.take_appeal(request)
     except LimiterUnavailable:
-        return _detection_page(
-            request, detection, status=HTTPStatus.SERVICE_UNAVAILABLE, appeal_error=APPEALS_PAUSED_SENTENCE
-        )
+        return _appeal_refused(request, detection, HTTPStatus.SERVICE_UNAVAILABLE, APPEALS_PAUSED_SENTENCE)
     if allowance.is_exceeded:
         return _appeals_used_up(request, detection, allowance)
     try:
@@ -217,6 +213,12 @@ def detection_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
     return redirect(detection)
 
 
+def _appeal_refused(request: HttpRequest, detection: Detection, status: int, sentence: str) -> HttpResponse:
+    if wants_json(request):
+        return JsonResponse({"error": sentence}, status=status)
+    return _detection_page(request, detection, status=status, appeal_error=sentence)
+
+
 def _already_appealed(request: HttpRequest, detection: Detection) -> HttpResponse:
     messages.info(request, "You can object to a result once.")
     return redirect(detection)
@@ -224,7 +226,7 @@ def _already_appealed(request: HttpRequest, detection: Detection) -> HttpRespons
 
 def _appeals_used_up(request: HttpRequest, detection: Detection, allowance: ratelimits.Allowance) -> HttpResponse:
     sentence = f"That was one objection too many. The next one is possible in {duration(allowance.seconds_left)}."
-    response = _detection_page(request, detection, status=HTTPStatus.TOO_MANY_REQUESTS, appeal_error=sentence)
+    response = _appeal_refused(request, detection, HTTPStatus.TOO_MANY_REQUESTS, sentence)
     response["Retry-After"] = str(allowance.seconds_left)
     return response
 

@@ -112,6 +112,18 @@ def test_the_sentence_is_short_and_not_markup(visitor: Client) -> None:
     assertNotContains(visitor.get(detection.get_absolute_url()), "<script>alert")
 
 
+def test_a_script_is_told_in_a_sentence_too_why_not(visitor: Client, settings: Settings) -> None:
+    settings.APPEAL_RATE = "1/h"
+    json_wanted: dict[str, Any] = {"headers": {"accept": "application/json"}}
+    too_long = appeal(visitor, make_detection(), "x" * 501, **json_wanted)
+    assert (too_long.status_code, too_long.json()["error"][:22]) == (HTTPStatus.BAD_REQUEST, "At most 500 characters")
+    appeal(visitor, make_detection(), **json_wanted)
+    used_up = appeal(visitor, make_detection(), **json_wanted)
+    assert used_up.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    assert "one objection too many" in used_up.json()["error"]
+    assert used_up["Retry-After"]
+
+
 def test_someone_else_s_result_cannot_be_objected_to(visitor: Client) -> None:
     staff = Client()
     staff.force_login(make_user("root", is_staff=True, is_superuser=True))
