@@ -88,7 +88,7 @@ def folds() -> dict[str, tuple[int | None, Callable[[Sample], bool]]]:
 
 
 def _is_kind(kind: str) -> Callable[[Sample], bool]:
-    return lambda each: KINDS[each.generator] == kind
+    return lambda each: KINDS.get(each.generator) == kind
 
 
 def _is_of(label: int, sources: tuple[str, ...]) -> Callable[[Sample], bool]:

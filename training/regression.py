@@ -4,6 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+# The kind of a fake of which no more is known; it may be any class but the first.
+ANY_FAKE = -1
+
 
 def fit_kinds(
     features: NDArray[np.float32],
@@ -22,13 +25,14 @@ def fit_kinds(
 
     Args:
         features: (n, channels), standardised.
-        kinds: (n,) class of each, 0 to class_count - 1; a class that does not occur gets a low bias.
+        kinds: (n,) class of each, 0 to class_count - 1, or `ANY_FAKE`: any class but 0. One that does not occur gets a
+            low bias.
         weights: (n,) how much each counts.
         class_count: How many classes there are.
         inverse_penalty: Inverse strength of the L2 penalty.
         max_iterations: Steps after which it is good enough.
     """
-    rows = np.arange(len(kinds))
+    known, unknown = np.flatnonzero(kinds != ANY_FAKE), np.flatnonzero(kinds == ANY_FAKE)
     scale = (weights * inverse_penalty).astype(np.float32)
     shape = (features.shape[1] + 1, class_count)
 
@@ -39,9 +43,14 @@ def fit_kinds(
         logits -= logits.max(axis=1, keepdims=True)
         shares = np.exp(logits)
         totals = shares.sum(axis=1, keepdims=True)
-        losses = np.log(totals[:, 0]) - logits[rows, kinds]
         shares /= totals
-        shares[rows, kinds] -= 1.0
+        right = np.empty(len(kinds), np.float32)
+        right[known] = shares[known, kinds[known]]
+        right[unknown] = shares[unknown, 1:].sum(axis=1)
+        right = np.maximum(right, np.finfo(np.float32).tiny)
+        losses = -np.log(right)
+        shares[known, kinds[known]] -= 1.0
+        shares[unknown, 1:] *= 1.0 - 1.0 / right[unknown, None]
         shares *= scale[:, None]
         gradient = np.concatenate([features.T @ shares + kernel, shares.sum(axis=0, keepdims=True)])
         value = float(np.dot(scale, losses)) + 0.5 * float((both[:-1] ** 2).sum())

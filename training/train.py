@@ -42,7 +42,7 @@ from training.model import (
     load_backbone_weights,
 )
 from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
-from training.regression import fit_kinds
+from training.regression import ANY_FAKE, fit_kinds
 
 # A channel that hardly varies in training keeps a small weight: elsewhere it may vary more.
 _LEAST_DEVIATION = 0.05
@@ -202,7 +202,7 @@ def refit(model: keras.Model, pictures: list[FacePicture], config: Config, *, in
     found -= mean
     found /= deviation
     weights = sampling_weights(samples, source_power=config.source_power, matched_boost=last.matched_boost)
-    kinds = np.array([CLASSES.index(KINDS[each.generator]) for each in samples])
+    kinds = np.array([_class_of(each) for each in samples])
     kernel, bias = fit_kinds(
         found,
         np.tile(kinds, config.refit_views),
@@ -216,6 +216,13 @@ def refit(model: keras.Model, pictures: list[FacePicture], config: Config, *, in
     model.get_layer(KINDS_CLASSIFIER).set_weights([kernel, bias])
     classifier = model.get_layer(CLASSIFIER)
     classifier.set_weights([np.zeros_like(each) for each in classifier.get_weights()])
+
+
+def _class_of(sample: Sample) -> int:
+    """Returns the place in `CLASSES`; of a fake whose generator nobody noted, such as a reviewed upload, ANY_FAKE."""
+    if sample.label == REAL:
+        return 0
+    return CLASSES.index(KINDS[sample.generator]) if sample.generator in KINDS else ANY_FAKE
 
 
 def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:
