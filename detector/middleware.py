@@ -48,7 +48,7 @@ class MethodMiddleware:
         response = self.get_response(request)
         if not isinstance(response, HttpResponseNotAllowed) or response.content:
             return response
-        sentence = "This address is there for a button on a page; it cannot be opened by itself."
+        sentence = "This address cannot be opened or asked for in this way."
         page = refuse(request, "405.html", HTTPStatus.METHOD_NOT_ALLOWED, sentence)
         page["Allow"] = response["Allow"]
         return page
