@@ -29,14 +29,16 @@ logger = logging.getLogger(__name__)
 FOLDER = "pending"
 # Nothing that lives takes this long between its files and its row.
 LONGEST_WORK = timedelta(minutes=15)
+# Nor this long from the first to the last byte of a note.
+LONGEST_WRITING = timedelta(seconds=10)
 SETTLE_EVERY_S = 300
-# After something was given up, or could not be settled: a database that was away is mostly back in seconds.
+# After something was given up, or could not be settled yet: a database that was away is mostly back in seconds.
 SETTLE_SOON_S = 5
 # Told apart from other machines with the same storage, whose processes may have the same numbers. Processes that are
 # forked from one that has loaded this share it.
 INSTANCE = secrets.token_hex(8)
 
-_has_given_up = threading.Event()
+_has_to_come_back = threading.Event()
 # What was given up while the storage took no note of it; so this process has to remember.
 _unwritten: dict[UUID, tuple[str, ...]] = {}
 
@@ -48,9 +50,14 @@ class Note:
     files: tuple[str, ...] = ()
     instance: str = ""
     pid: int = 0
+    is_whole: bool = True
 
     def is_abandoned(self, written_at: datetime) -> bool:
-        if not self.pid or timezone.now() - written_at > LONGEST_WORK:
+        age = timezone.now() - written_at
+        if not self.is_whole:
+            # Somebody may be writing it right now, on a storage that shows files before their end.
+            return age > LONGEST_WRITING
+        if not self.pid or age > LONGEST_WORK:
             return True
         return self.instance == INSTANCE and not _is_alive(self.pid)
 
@@ -68,7 +75,7 @@ def give_up(pk: UUID, files: Iterable[str]) -> None:
     except OSError:
         logger.exception("Could not write a note on %s", pk)
         _unwritten[pk] = files
-    _has_given_up.set()
+    _has_to_come_back.set()
 
 
 def forget(pk: UUID) -> None:
@@ -96,6 +103,8 @@ def settle_abandoned() -> int:
             logger.exception("Could not read %s", path)
             continue
         if not found.is_abandoned(written_at):
+            if not found.is_whole:
+                _has_to_come_back.set()
             continue
         # A note is complete before the first file is written, so one that cannot be read stands for no file at all.
         doomed = [file for file in found.files if not _is_known(name, file) and default_storage.exists(file)]
@@ -126,9 +135,9 @@ def _settle_for_ever() -> None:
             pause_s = SETTLE_SOON_S
         finally:
             connection.close()
-        if _has_given_up.wait(pause_s):
+        if _has_to_come_back.wait(pause_s):
             time.sleep(SETTLE_SOON_S)
-            _has_given_up.clear()
+            _has_to_come_back.clear()
 
 
 def _is_known(name: str, file: str) -> bool:
@@ -169,7 +178,7 @@ def _read(path: str) -> Note:
         values = json.loads(text)
         return Note(tuple(values["files"]), values["instance"], values["pid"])
     except (ValueError, KeyError, TypeError):
-        return Note()
+        return Note(is_whole=False)
 
 
 def _is_alive(pid: int) -> bool:

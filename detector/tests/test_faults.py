@@ -19,8 +19,8 @@ def site() -> Iterator[BrokenSite]:
         yield site
 
 
-def assert_answers(outcome: Outcome, *statuses: int) -> None:
-    assert set(outcome.answers) == set(statuses), outcome
+def assert_answers(site: BrokenSite, outcome: Outcome, *statuses: int) -> None:
+    assert set(outcome.answers) == set(statuses), f"{outcome.line()}\n{site.site.log.read_text()[-20_000:]}"
     for each in outcome.sent:
         assert (each.status == HTTPStatus.SERVICE_UNAVAILABLE) == bool(each.retry_after), each
 
@@ -37,13 +37,13 @@ def test_a_killed_process_leaves_nothing_half_done(site: BrokenSite) -> None:
     storing = faults.worker_killed_storing(site)
     assert storing.figures["left"] > 0, "it was killed between a file and its row"
     for outcome in (detecting, storing):
-        assert_answers(outcome, 302)
+        assert_answers(site, outcome, 302)
         assert_recovered(outcome)
 
 
 def test_more_uploads_than_fit_are_refused_at_once(site: BrokenSite) -> None:
     outcome = faults.overload(site)
-    assert_answers(outcome, 302, 503)
+    assert_answers(site, outcome, 302, 503)
     assert outcome.answers[302] >= faults.AT_ONCE + faults.WAITING
     assert not outcome.lost
     assert outcome.figures["slowest /healthz s"] < 5
@@ -54,21 +54,21 @@ def test_more_uploads_than_fit_are_refused_at_once(site: BrokenSite) -> None:
 
 def test_a_database_that_is_killed_comes_back(site: BrokenSite) -> None:
     outcome = faults.postgres_killed(site)
-    assert_answers(outcome, 302, 503)
+    assert_answers(site, outcome, 302, 503)
     assert not outcome.lost
     assert_recovered(outcome)
 
 
 def test_a_redis_that_is_killed_comes_back(site: BrokenSite) -> None:
     outcome = faults.redis_killed(site)
-    assert_answers(outcome, 302, 503)
+    assert_answers(site, outcome, 302, 503)
     assert not outcome.lost
     assert_recovered(outcome)
 
 
 def test_a_full_disk_refuses_uploads_until_there_is_room(site: BrokenSite) -> None:
     outcome = faults.disk_full(site)
-    assert_answers(outcome, 503)
+    assert_answers(site, outcome, 503)
     assert not outcome.lost
     assert outcome.figures["pages"] == HTTPStatus.OK
     assert_recovered(outcome)
@@ -76,7 +76,7 @@ def test_a_full_disk_refuses_uploads_until_there_is_room(site: BrokenSite) -> No
 
 def test_slow_clients_are_cut_off_and_others_served(site: BrokenSite) -> None:
     outcome = faults.slow_clients(site)
-    assert_answers(outcome, 302)
+    assert_answers(site, outcome, 302)
     assert not outcome.lost
     assert outcome.figures["cut off"] == faults.SLOW_CLIENTS
     assert outcome.figures["slowest normal s"] < 8, "they wait for none of the slow ones to be cut off"
@@ -85,13 +85,13 @@ def test_slow_clients_are_cut_off_and_others_served(site: BrokenSite) -> None:
 
 def test_clients_that_leave_leave_nothing_half_done(site: BrokenSite) -> None:
     outcome = faults.client_gone(site)
-    assert_answers(outcome, 302)
+    assert_answers(site, outcome, 302)
     assert outcome.figures["stored of a part"] == 0
     assert_recovered(outcome)
 
 
 def test_nothing_is_stored_of_a_form_that_is_cut_off_behind_its_picture(site: BrokenSite) -> None:
     outcome = faults.form_cut_short(site)
-    assert_answers(outcome, 400)
+    assert_answers(site, outcome, 400)
     assert outcome.figures["stored of a part"] == 0
     assert_recovered(outcome)

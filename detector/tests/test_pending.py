@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files import locks
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import call_command
@@ -96,10 +97,37 @@ def test_files_that_a_row_knows_stay(media_root: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b'{"files": ["detections/', b"[]"])
-def test_a_note_that_was_not_written_to_its_end_goes_and_nothing_else(media_root: Path, text: bytes) -> None:
+def test_a_note_without_an_end_goes_once_nobody_can_be_writing_it(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
     make_detection()
     default_storage.save(f"pending/{uuid.uuid4()}", ContentFile(text))
+    pending._has_to_come_back.clear()
     assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 3
+    assert pending._has_to_come_back.is_set(), "it is looked at again in seconds, not in minutes"
+    later = timezone.now() + pending.LONGEST_WRITING + timedelta(seconds=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 2
+
+
+def test_an_upload_goes_through_while_another_process_settles(
+    predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one comes between the first and the last byte of the note."""
+    locks_lock = locks.lock
+    seen: list[list[int]] = []
+
+    def settle_first(file: Any, flags: int) -> bool:
+        if not seen:
+            seen.append([path.stat().st_size for path in (media_root / pending.FOLDER).iterdir()])
+            pending.settle_abandoned()
+        return locks_lock(file, flags)
+
+    monkeypatch.setattr(locks, "lock", settle_first)
+    create()
+    assert seen == [[0]]
     assert len(stored(media_root)) == 2
 
 
