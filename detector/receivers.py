@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from detector import services, upload_weeks
 from detector.models import Detection
-from detector.visitors import forget_visitor_key, visitor_key
+from detector.visitors import retire_visitor_key, visitor_key
 
 
 @receiver(user_logged_in, dispatch_uid="detector.claim")
@@ -20,7 +20,7 @@ def claim_detections(sender: Any, request: HttpRequest | None, user: User, **kwa
         return
     if key := visitor_key(request):
         services.detections_claim(session_key=key, user=user)
-        forget_visitor_key(request)
+        retire_visitor_key(request)
 
 
 @receiver(user_logged_in, dispatch_uid="detector.shorten_session")

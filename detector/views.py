@@ -34,7 +34,7 @@ from detector.readiness import readiness
 from detector.responses import detection_gone, picture_too_large, refuse, unreadable, wants_json
 from detector.room import get_room
 from detector.templatetags.display import duration, seconds
-from detector.visitors import ensure_visitor_key, keep_session
+from detector.visitors import ensure_visitor_key, keep_session, late_visitor_key
 from detector.whole_bodies import CUT_SHORT
 
 logger = logging.getLogger(__name__)
@@ -155,10 +155,17 @@ def _upload_page(request: HttpRequest, form: UploadForm, status: int = HTTPStatu
 @cache_control(private=True, no_store=True)
 @require_safe
 def detection_show(request: HttpRequest, pk: UUID) -> HttpResponse:
+    _claim_late(request)
     detection = _visible(request, pk)
     if not detection.is_owned_by(request):
         workplace.remember_seen(request, detection.pk)
     return _detection_page(request, detection)
+
+
+def _claim_late(request: HttpRequest) -> None:
+    """An upload that was still under way when its visitor logged in belongs to the account as well."""
+    if request.user.is_authenticated and (key := late_visitor_key(request)):
+        services.detections_claim(session_key=key, user=request.user)
 
 
 def _visible(request: HttpRequest, pk: UUID) -> Detection:
@@ -258,6 +265,7 @@ def detection_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
 @cache_control(private=True, no_store=True)
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
+    _claim_late(request)
     own = Detection.objects.owned_by(request)
     verdict = request.GET.get("verdict", "")
     if verdict not in Detection.Verdict.values:

@@ -14,6 +14,9 @@ from django.http import HttpRequest, HttpResponse
 
 SESSION_FIELD = "visitor_key"
 RENEWED_FIELD = "visitor_renewed_at"
+CLAIMED_FIELD = "claimed_visitor_key"
+# An upload that was under way at log-in is stored by then, or never.
+LATE_FOR_S = 600
 RENEW_AFTER_S = 3600  # at most so often: it is a write to the database
 # What Django's own look like. Of others a quoted cookie can hold a zero byte, which PostgreSQL refuses in a question.
 SESSION_KEY = re.compile(r"[0-9a-z]{8,40}")
@@ -45,9 +48,20 @@ def ensure_visitor_key(request: HttpRequest) -> str:
     return visitor_key(request)
 
 
-def forget_visitor_key(request: HttpRequest) -> None:
+def retire_visitor_key(request: HttpRequest) -> None:
+    """From now on the key is nobody's, but that `late_visitor_key` still tells it for a while."""
+    request.session[CLAIMED_FIELD] = [visitor_key(request), int(time.time())]
     for field in (SESSION_FIELD, RENEWED_FIELD):
         request.session.pop(field, None)
+
+
+def late_visitor_key(request: HttpRequest) -> str:
+    """The key that somebody had who logged in just now, or ""."""
+    key, retired_at = request.session.get(CLAIMED_FIELD, ("", 0))
+    if key and time.time() - retired_at > LATE_FOR_S:
+        del request.session[CLAIMED_FIELD]
+        return ""
+    return str(key)
 
 
 def keep_session(request: HttpRequest, response: HttpResponse) -> None:

@@ -1,3 +1,4 @@
+import time
 from http import HTTPStatus
 from typing import Any
 
@@ -9,8 +10,9 @@ from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertRedirects
 
 from detector.models import Detection
-from detector.tests.factories import make_detection, make_upload, make_user
-from detector.visitors import SESSION_FIELD
+from detector.predictor import Prediction
+from detector.tests.factories import FakePredictor, make_detection, make_upload, make_user
+from detector.visitors import CLAIMED_FIELD, LATE_FOR_S, SESSION_FIELD
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter")]
 
@@ -169,3 +171,35 @@ class TestClaiming:
         detection.refresh_from_db()
         assert detection.owner == User.objects.get(username="ada")
         assert Detection.objects.filter(owner__username="grace").count() == 1
+
+    @pytest.mark.parametrize("page", ["result", "history"])
+    def test_of_an_upload_that_is_under_way_meanwhile(
+        self, client: Client, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch, page: str
+    ) -> None:
+        ada = make_user("ada")
+        upload(client)
+        other_tab = Client()
+        other_tab.cookies.update(client.cookies)
+        predict = predictor.predict
+
+        def log_in_first(*args: Any, **kwargs: Any) -> Prediction:
+            log_in(other_tab)
+            return predict(*args, **kwargs)
+
+        monkeypatch.setattr(predictor, "predict", log_in_first)
+        detection = upload(client)
+        assert detection.owner is None
+        address = detection.get_absolute_url() if page == "result" else HISTORY
+        assertContains(other_tab.get(address), detection.get_absolute_url())
+        claimed = Detection.objects.get(pk=detection.pk)
+        assert (claimed.owner, claimed.session_key) == (ada, "")
+
+    def test_ends_some_minutes_after_the_log_in(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        make_user("ada")
+        key = upload(client).session_key
+        log_in(client)
+        later = time.time() + LATE_FOR_S + 1
+        monkeypatch.setattr(time, "time", lambda: later)
+        late = make_detection(session_key=key)
+        assert client.get(late.get_absolute_url()).status_code == HTTPStatus.NOT_FOUND
+        assert CLAIMED_FIELD not in client.session
