@@ -263,12 +263,12 @@ def _load_upright(image: Image.Image, data: bytes, *, first_scan: int, least_sid
             raise InvalidImage(_INCOMPLETE, code="truncated")
         orientation = _orientation(image)
         upright = _to_working_rgb(image, max(WORKING_SIDE, 2 * least_side))
+        if orientation in _TRANSPOSE:
+            upright = upright.transpose(_TRANSPOSE[orientation])
     except MemoryError as error:
         raise InvalidImage("The picture needs too much memory to be decoded.", code="too_many_pixels") from error
     except _DECODER_ERRORS as error:
         raise InvalidImage(_INCOMPLETE, code="truncated") from error
-    if orientation in _TRANSPOSE:
-        upright = upright.transpose(_TRANSPOSE[orientation])
     upright.info = {}  # the file's comment, profile and the like, which encoders would write into every copy
     return upright
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from detector.exceptions import InvalidImage
 from detector.images import LEAST_SIDE, WORKING_SIDE, decode_again, decode_image, encode_jpeg, fitted
@@ -161,6 +162,23 @@ def test_a_jpeg_is_decoded_at_the_least_scale_that_will_do(side: int, kept: int,
         assert fine.info == {}
         coarse = np.asarray(fine.resize(image.picture.size, Image.Resampling.BOX)).astype(int)
         assert np.abs(coarse - image.pixels).mean() < 2
+
+
+@pytest.mark.parametrize("step", ["load", "transpose"])
+def test_too_little_memory_for_any_step_is_an_invalid_image(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.fromarray(quadrants(2000, 400)), "JPEG", exif=exif)
+    image = decode_image(data)
+
+    def fail(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(JpegImageFile if step == "load" else Image.Image, step, fail)
+    for decode in (lambda: decode_image(data), image.finer):
+        with pytest.raises(InvalidImage) as raised:
+            decode()
+        assert raised.value.code == "too_many_pixels"
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
