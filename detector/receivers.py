@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.db import transaction
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.http import HttpRequest
 
@@ -28,6 +28,12 @@ def shorten_session(sender: Any, request: HttpRequest | None, user: User, **kwar
     """Staff, who see everybody's pictures, log in every day anew."""
     if user.is_staff and request is not None and hasattr(request, "session"):
         request.session.set_expiry(settings.STAFF_SESSION_AGE_S)
+
+
+@receiver(pre_delete, sender=Detection, dispatch_uid="detector.lock")
+def lock_detection(sender: Any, instance: Detection, **kwargs: Any) -> None:
+    """Waits for whoever is adding a review or a score, so that what is deleted next takes that along."""
+    services.detection_lock(detection=instance)
 
 
 @receiver(post_delete, sender=Detection, dispatch_uid="detector.remove_files")

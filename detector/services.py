@@ -323,6 +323,15 @@ def detections_claim(*, session_key: str, user: User) -> int:
     return Detection.objects.filter(owner=None, session_key=session_key).update(owner=user, session_key="")
 
 
+def detection_lock(*, detection: Detection) -> None:
+    """Has nobody change the row, if it is still there, until the transaction ends, nor add what refers to it.
+
+    PostgreSQL would otherwise empty the links of the reviews that it sees, wait for a review in the making with the
+    row itself, and then refuse to delete it because of that one.
+    """
+    Detection.objects.select_for_update().filter(pk=detection.pk).values_list("pk").first()
+
+
 def files_doom(*, detection: Detection) -> list[str]:
     """The files of a row that is about to go, after a note that they have to follow it."""
     files = [str(file.name) for file in (detection.image, detection.thumbnail) if file]

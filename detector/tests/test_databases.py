@@ -67,6 +67,44 @@ for thread in threads:
 print(*sorted(outcomes), Review.objects.count(), Detection.objects.get(pk=detection.pk).review_count)
 """
 
+# Somebody deletes what a reviewer is just adding a review to; the deletion begins before the review is committed.
+DELETE_WHAT_IS_REVIEWED = """
+import threading
+import django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from detector import services
+from detector.models import Detection, Review
+from detector.reviews import Look
+detection = Detection.objects.create(
+    session_key="k" * 40, image="x", format="JPEG", width=1, height=1, byte_count=1, status="done", verdict="fake",
+    fake_probability=0.9, threshold=0.7, uncertain_above=0.3, uncertain_up_to=0.9,
+)
+reviewer = User.objects.create(username="reviewer")
+look = Look.begin(detection.pk, seen_count=0, is_blind=False)
+outcomes = []
+
+def delete():
+    try:
+        services.detection_delete(detection=Detection.objects.get(pk=detection.pk))
+        outcomes.append("deleted")
+    except Exception as error:
+        outcomes.append(type(error).__name__)
+    finally:
+        connection.close()
+
+deleting = threading.Thread(target=delete)
+with transaction.atomic():
+    services.review_create(detection=detection, reviewer=reviewer, verdict="real", note="", look=look)
+    deleting.start()
+    deleting.join(1.0)
+deleting.join()
+print(*outcomes, Detection.objects.count(), Review.objects.filter(detection=None).count())
+"""
+
 # Reviewers and deletions at work while the quality page is read; at the end it says what a fresh count says.
 COUNT_MEANWHILE = """
 import random, threading
@@ -208,6 +246,12 @@ def test_migrations_go_forward_and_back_on_postgres(postgres_url: str) -> None:
 def test_of_reviews_sent_at_once_one_is_kept(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = fresh_database(vendor, tmp_path, request)
     assert run(["-c", REVIEW_AT_ONCE], DATABASE_URL=url).split() == ["kept", *["refused"] * 3, "1", "1"]
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_what_is_being_reviewed_can_be_deleted(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = fresh_database(vendor, tmp_path, request)
+    assert run(["-c", DELETE_WHAT_IS_REVIEWED], DATABASE_URL=url).split() == ["deleted", "0", "1"]
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
