@@ -7,6 +7,7 @@ from django.contrib.auth.forms import PasswordChangeForm, UserCreationForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
+from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 
 from detector.exceptions import InvalidImage
@@ -96,6 +97,20 @@ class SignupForm(UserCreationForm):  # type: ignore[type-arg]
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username",)
+
+    def create_user(self) -> User | None:
+        """The new account; None, and an error beside the name, if somebody took it since it was found to be free.
+
+        Hashing the password lies in between, which takes long on purpose: a second click is enough.
+        """
+        user: User = self.save(commit=False)
+        try:
+            with transaction.atomic():
+                user.save(force_insert=True)
+        except IntegrityError:
+            self.add_error("username", User._meta.get_field("username").error_messages["unique"])
+            return None
+        return user
 
 
 class PasswordForm(PasswordChangeForm):

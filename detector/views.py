@@ -350,8 +350,8 @@ def signup(request: HttpRequest) -> HttpResponse:
         if allowance.is_exceeded:
             return throttling.too_many(request, "attempts to sign up", allowance.seconds_left)
     form = SignupForm(request.POST or None)
-    if form.is_valid():
-        login(request, form.save(), backend=PASSWORD_BACKEND)
+    if form.is_valid() and (user := form.create_user()):
+        login(request, user, backend=PASSWORD_BACKEND)
         return redirect(_safe_target(request, target))
     return render(request, "registration/signup.html", {"form": form, "next": target})
 

@@ -77,6 +77,20 @@ def test_sign_up_takes_get_and_post_only(client: Client, method: str) -> None:
     assert getattr(client, method)(SIGNUP).status_code == HTTPStatus.METHOD_NOT_ALLOWED
 
 
+def test_of_two_who_sign_up_at_once_with_a_name_one_gets_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_password = User.set_password
+
+    def come_second(user: User, password: str) -> None:
+        monkeypatch.setattr(User, "set_password", set_password)
+        make_user("ada")
+        user.set_password(password)
+
+    monkeypatch.setattr(User, "set_password", come_second)
+    assertContains(client.post(SIGNUP, NEW_ACCOUNT), "A user with that username already exists.")
+    assert User.objects.count() == 1
+    assert "_auth_user_id" not in client.session
+
+
 @pytest.mark.parametrize("page", [LOGIN, SIGNUP])
 def test_who_is_logged_in_needs_neither_page(client: Client, page: str) -> None:
     client.force_login(make_user())
