@@ -9,6 +9,7 @@ import secrets
 import time
 
 from django.conf import settings
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 
@@ -31,6 +32,13 @@ class VisitorMiddleware(SessionMiddleware):
         if not SESSION_KEY.fullmatch(request.COOKIES.get(name, "")):
             request.COOKIES.pop(name, None)
         super().process_request(request)
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Django's, but what was done is not answered 400 because a log-in in another tab ended the session."""
+        try:
+            return super().process_response(request, response)
+        except SessionInterrupted:
+            return response  # the browser has the new session's cookie already
 
 
 def visitor_key(request: HttpRequest) -> str:
@@ -69,4 +77,4 @@ def keep_session(request: HttpRequest, response: HttpResponse) -> None:
 
     With a 5xx Django does neither: a new visitor's picture would belong to nobody.
     """
-    SessionMiddleware(lambda _: response).process_response(request, response)
+    VisitorMiddleware(lambda _: response).process_response(request, response)

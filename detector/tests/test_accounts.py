@@ -12,7 +12,7 @@ from pytest_django.asserts import assertContains, assertRedirects
 from detector.models import Detection
 from detector.predictor import Prediction
 from detector.tests.factories import FakePredictor, make_detection, make_upload, make_user
-from detector.visitors import CLAIMED_FIELD, LATE_FOR_S, SESSION_FIELD
+from detector.visitors import CLAIMED_FIELD, LATE_FOR_S, RENEWED_FIELD, SESSION_FIELD
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter")]
 
@@ -187,11 +187,16 @@ class TestClaiming:
         assert Detection.objects.filter(owner__username="grace").count() == 1
 
     @pytest.mark.parametrize("page", ["result", "history"])
+    @pytest.mark.parametrize("is_renewed", [False, True])
     def test_of_an_upload_that_is_under_way_meanwhile(
-        self, client: Client, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch, page: str
+        self, client: Client, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch, page: str, is_renewed: bool
     ) -> None:
         ada = make_user("ada")
         upload(client)
+        if is_renewed:  # the upload then writes to the session, which the log-in ends
+            session = client.session
+            session[RENEWED_FIELD] = 0
+            session.save()
         other_tab = Client()
         other_tab.cookies.update(client.cookies)
         predict = predictor.predict
