@@ -39,8 +39,8 @@ SETTLE_SOON_S = 5
 INSTANCE = secrets.token_hex(8)
 
 _has_to_come_back = threading.Event()
-# What was given up while the storage took no note of it; so this process has to remember.
-_unwritten: dict[UUID, tuple[str, ...]] = {}
+# What this process has given up and not settled yet: the notes on it may name this process, which lives, or be missing.
+_given_up: dict[UUID, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,12 @@ def note(pk: UUID, files: Iterable[str], *, is_first: bool) -> None:
 
 
 def give_up(pk: UUID, files: Iterable[str]) -> None:
-    """Notes that nobody is at it any more, so whoever comes may settle it."""
-    files = tuple(files)
+    """Has this process settle it soon, or, once it has ended, whoever comes."""
+    _given_up[pk] = tuple(files)
     try:
-        _write(pk, Note(files), is_first=False)
+        _note_given_up(pk)
     except OSError:
         logger.exception("Could not write a note on %s", pk)
-        _unwritten[pk] = files
     _has_to_come_back.set()
 
 
@@ -88,32 +87,34 @@ def settle_abandoned() -> int:
     Raises:
         DatabaseError: It cannot be said what is known; nothing was removed.
     """
-    for pk, files in list(_unwritten.items()):
+    for pk in list(_given_up):
         with contextlib.suppress(OSError):
-            _write(pk, Note(files), is_first=False)
-            _unwritten.pop(pk, None)
+            _note_given_up(pk)
     removed = 0
     for name in _names():
-        path = f"{FOLDER}/{name}"
+        pk, path = UUID(name), f"{FOLDER}/{name}"
         try:
             found, written_at = _read(path), default_storage.get_modified_time(path)
         except FileNotFoundError:
+            _given_up.pop(pk, None)
             continue  # done in the meantime
         except OSError:
             logger.exception("Could not read %s", path)
             continue
-        if not found.is_abandoned(written_at):
+        if pk not in _given_up and not found.is_abandoned(written_at):
             if not found.is_whole:
                 _has_to_come_back.set()
             continue
         # A note is complete before the first file is written, so one that cannot be read stands for no file at all.
-        doomed = [file for file in found.files if not _is_known(name, file) and default_storage.exists(file)]
+        files = _given_up.get(pk, found.files)
+        doomed = [file for file in files if not _is_known(name, file) and default_storage.exists(file)]
         try:
             for file in doomed:
                 default_storage.delete(file)
                 logger.warning("Removed %s, which a process that ended had left behind", file)
                 removed += 1
             default_storage.delete(path)
+            _given_up.pop(pk, None)
         except OSError:
             logger.exception("Could not settle %s", path)
     return removed
@@ -169,6 +170,14 @@ def _write(pk: UUID, content: Note, *, is_first: bool) -> None:
             forget(pk)
     text = json.dumps({"files": content.files, "instance": content.instance, "pid": content.pid})
     default_storage.save(_path(pk), ContentFile(text.encode()))
+
+
+def _note_given_up(pk: UUID) -> None:
+    """Writes a note only where there is none: on a full disk the one that is there could not be replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        if _read(_path(pk)).is_whole:
+            return
+    _write(pk, Note(_given_up[pk]), is_first=False)
 
 
 def _read(path: str) -> Note:

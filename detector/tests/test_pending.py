@@ -1,5 +1,6 @@
 """What is left half done when a process is killed, and who cleans up after it."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.files import locks
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.db.models import QuerySet
@@ -149,6 +150,34 @@ def test_files_stay_while_the_database_cannot_say_and_go_when_it_says_no(
         with pytest.raises(DatabaseError):
             create()
     assert len(stored(media_root)) == 3
+    assert pending.settle_abandoned() == 2
+    assert stored(media_root) == []
+
+
+def test_what_was_given_up_on_a_full_disk_goes_after_a_restart(
+    predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save: Any = vars(FileSystemStorage)["_save"]
+
+    def fill_up(*args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(FileSystemStorage, "_save", leave_empty)
+        raise DatabaseError("could not extend file: No space left on device")
+
+    def leave_empty(storage: FileSystemStorage, name: str, content: Any) -> None:
+        save(storage, name, ContentFile(b""))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detection, "save", fill_up)
+        patch.setattr(QuerySet, "exists", fill_up)
+        with pytest.raises(DatabaseError):
+            create()
+    assert len(stored(media_root)) == 3
+    monkeypatch.setattr(FileSystemStorage, "_save", save)
+    pending._given_up.clear()
+    monkeypatch.setattr(pending, "INSTANCE", "the one after")
+    later = timezone.now() + pending.LONGEST_WORK + timedelta(seconds=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
     assert pending.settle_abandoned() == 2
     assert stored(media_root) == []
 
