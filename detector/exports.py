@@ -140,6 +140,8 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
         manifest = csv.DictWriter(file, MANIFEST_COLUMNS)
         manifest.writeheader()
         for detection in progress(reviewed.iterator(CHUNK_ROWS)):
+            if detection.pk not in groups:
+                continue  # reviewed since the groups were made
             try:
                 row = _write_picture(folder, detection, groups[detection.pk])
             except (OSError, InvalidImage):

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from detector import services
+from detector import exports, services
 from detector.exports import neutral
 from detector.images import decode_image
 from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
@@ -166,6 +166,25 @@ def test_a_missing_file_is_counted_and_left_out(tmp_path: Path) -> None:
     detection = make_detection(0.9, data=make_jpeg(), review_verdict="real")
     Path(detection.image.path).unlink()
     assert "1 had no readable file" in export(dataset=tmp_path / "set")
+
+
+@pytest.mark.django_db
+def test_what_is_reviewed_while_a_set_is_written_waits_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_review(make_detection())
+    late = make_detection()
+    find_groups = exports._groups
+
+    def review_then(rows: Any) -> Any:
+        groups = find_groups(rows)
+        make_review(late, "fake")
+        return groups
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exports, "_groups", review_then)
+        assert exports.dataset_write(tmp_path / "now") == {"0_real": 1, "1_fake": 0, "skipped": 0}
+    assert exports.dataset_write(tmp_path / "next") == {"0_real": 1, "1_fake": 1, "skipped": 0}
 
 
 @pytest.mark.django_db
