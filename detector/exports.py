@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Model, QuerySet
+from PIL import Image
 
 from detector.exceptions import InvalidImage
 from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
@@ -129,6 +130,9 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
 
     Writes what people have called real or fake as `0_real/` and `1_fake/` with the manifest.csv that training reads.
     Pictures are encoded anew, so nothing but pixels leaves; those that look alike share a group and hence a split.
+
+    Raises:
+        OSError: The folder cannot be written to, or no more.
     """
     reviewed = _reviewed_pictures()
     groups = _groups(reviewed.values_list("pk", "sha256", "hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"))
@@ -143,10 +147,11 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
             if detection.pk not in groups:
                 continue  # reviewed since the groups were made
             try:
-                row = _write_picture(folder, detection, groups[detection.pk])
+                picture = _read_picture(detection)
             except (OSError, InvalidImage):
                 counts["skipped"] += 1
             else:
+                row = _write_picture(folder, detection, picture, groups[detection.pk])
                 manifest.writerow(row)
                 counts[row["label"]] += 1
     return counts
@@ -158,14 +163,17 @@ def _reviewed_pictures() -> DetectionQuerySet:
     return judged.exclude(image="").order_by("created_at", "pk")
 
 
-def _write_picture(folder: Path, detection: Detection, group: str) -> dict[str, Any]:
+def _read_picture(detection: Detection) -> Image.Image:
     with detection.image.open("rb") as file:
         data = file.read()
-    image = decode_again(data, pixel_count=detection.width * detection.height, least_side=DISPLAY_SIDE)
+    return decode_again(data, pixel_count=detection.width * detection.height, least_side=DISPLAY_SIDE).picture
+
+
+def _write_picture(folder: Path, detection: Detection, picture: Image.Image, group: str) -> dict[str, Any]:
     label = LABELS[ReviewVerdict(detection.review_verdict)]
     path = f"{label}/{detection.pk}.jpg"
-    (folder / path).write_bytes(encode_jpeg(image.picture, quality=JPEG_QUALITY))
-    width, height = image.picture.size
+    (folder / path).write_bytes(encode_jpeg(picture, quality=JPEG_QUALITY))
+    width, height = picture.size
     face = detection.faces[0]
     x, y, face_width, face_height = (round(side * width / detection.width, 1) for side in face["bbox"])
     return {

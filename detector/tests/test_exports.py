@@ -1,6 +1,7 @@
 """Detections and reviews as files, and reviewed pictures as a training set."""
 
 import csv
+import errno
 import io
 import json
 from http import HTTPStatus
@@ -185,6 +186,18 @@ def test_what_is_reviewed_while_a_set_is_written_waits_for_the_next_one(
         patch.setattr(exports, "_groups", review_then)
         assert exports.dataset_write(tmp_path / "now") == {"0_real": 1, "1_fake": 0, "skipped": 0}
     assert exports.dataset_write(tmp_path / "next") == {"0_real": 1, "1_fake": 1, "skipped": 0}
+
+
+@pytest.mark.django_db
+def test_a_set_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_review(make_detection())
+
+    def fail(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(CommandError, match="incomplete: No space left on device"):
+        export(dataset=tmp_path / "set")
 
 
 @pytest.mark.django_db

@@ -37,7 +37,10 @@ class Command(BaseCommand):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             # What an earlier export left behind would be in no manifest.
             raise CommandError(f"{folder} is not an empty folder; name one that is, or a new one.")
-        counts = exports.dataset_write(folder, progress=_with_bar)
+        try:
+            counts = exports.dataset_write(folder, progress=_with_bar)
+        except OSError as error:
+            raise CommandError(f"The set in {folder} is incomplete: {error.strerror or error}.") from error
         self.stdout.write(
             f"Wrote {counts['0_real']} real and {counts['1_fake']} fake pictures to {folder}; "
             f"{counts['skipped']} had no readable file."
