@@ -208,7 +208,11 @@ def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> S
     if keep:
         with transaction.atomic():
             _locked(detection)
-            score.save()
+            # Another run may have been faster.
+            figures = {"fake_probability": score.fake_probability}
+            score, _ = Score.objects.get_or_create(
+                detection=detection, model_version=predictor.version, defaults=figures
+            )
     return score
 
 

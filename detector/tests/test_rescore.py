@@ -133,6 +133,21 @@ def test_what_is_deleted_while_it_is_scored_is_named_and_stops_nothing(
     assert "1 failed" in lines[-3]
 
 
+def test_a_run_that_another_one_overtakes_goes_on(other: FakePredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    detection, following = make_detection(0.9), make_detection(0.9)
+    predict = other.predict
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        Score.objects.get_or_create(detection=detection, model_version=other.version, fake_probability=0.25)
+        return predict(*args, **options)
+
+    monkeypatch.setattr(other, "predict", overtaken)
+    rescore()
+    scores = dict(Score.objects.values_list("detection", "fake_probability"))
+    assert scores.keys() == {detection.pk, following.pk}
+    assert scores[detection.pk] == 0.25
+
+
 def test_a_model_that_is_not_there_is_an_error(settings: Settings, tmp_path: Path) -> None:
     settings.MODEL_DIR = tmp_path / "mobilenet_v2"
     for name in ("absent", "../absent", "/etc"):
