@@ -11,7 +11,7 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
 from detector import ratelimits
-from detector.exceptions import InvalidImage
+from detector.exceptions import InvalidImage, Overloaded
 from detector.heatmaps import encode_heatmap
 from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
 from detector.models import Detection
@@ -100,6 +100,8 @@ def _sent_by_us(detection: Detection, medium: Medium) -> HttpResponse:
     except FileNotFoundError as error:
         raise Http404(f"The file of {detection.pk} is gone.") from error
     except InvalidImage as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise Overloaded("There is not enough memory to show a picture.") from error
         logger.error("The file of %s cannot be read any more: %s", detection.pk, error)
         raise Http404(f"The file of {detection.pk} is damaged.") from error
     return HttpResponse(content, content_type=medium.content_type)

@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from pytest_django import Settings
 
 from detector.exports import dataset_write
@@ -175,6 +176,21 @@ def test_a_file_that_was_damaged_on_the_disk_is_not_found(visitor: Client, logge
     path.write_bytes(path.read_bytes()[:500])
     assert visitor.get(address(detection, "detection-image")).status_code == HTTPStatus.NOT_FOUND
     assert "cannot be read any more" in logged[0]
+
+
+def test_a_picture_that_there_is_no_memory_for_is_not_called_damaged(
+    visitor: Client, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detection = make_detection()
+
+    def fail(image: JpegImageFile) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(JpegImageFile, "load", fail)
+    response = visitor.get(address(detection, "detection-image"))
+    assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert int(response["Retry-After"]) > 0
+    assert not any("cannot be read any more" in message for message in logged)
 
 
 def test_nobody_holds_up_uploads_by_looking_at_a_picture_over_and_over(visitor: Client, limiter: Settings) -> None:
