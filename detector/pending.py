@@ -107,8 +107,8 @@ def settle_abandoned() -> int:
             continue
         # A note is complete before the first file is written, so one that cannot be read stands for no file at all.
         files = _given_up.get(pk, found.files)
-        doomed = [file for file in files if not _is_known(name, file) and default_storage.exists(file)]
         try:
+            doomed = [file for file in files if not _is_known(name, file) and default_storage.exists(file)]
             for file in doomed:
                 default_storage.delete(file)
                 logger.warning("Removed %s, which a process that ended had left behind", file)

@@ -219,6 +219,22 @@ def test_files_whose_removal_was_interrupted_go_later(media_root: Path, monkeypa
     assert stored(media_root) == []
 
 
+def test_a_storage_that_fails_for_one_file_holds_up_no_other(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [leave_behind(monkeypatch, pid=dead_pid()) for _ in range(2)]
+    exists = FileSystemStorage.exists
+
+    def fail(storage: FileSystemStorage, name: str) -> bool:
+        if str(left[0]) in name:
+            raise OSError(errno.EIO, "Input/output error")
+        return exists(storage, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystemStorage, "exists", fail)
+        assert pending.settle_abandoned() == 2
+    assert pending.settle_abandoned() == 2
+    assert stored(media_root) == []
+
+
 @pytest.mark.parametrize("days", [0, 30])
 def test_purging_settles_what_was_left(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, days: int
