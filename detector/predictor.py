@@ -306,10 +306,14 @@ class Predictor:
             max_faces: Judges the largest faces up to this count.
 
         Raises:
-            AnalysisFailed: The network broke.
+            AnalysisFailed: A network broke.
+            InvalidImage: There is not enough memory to decode more of it for small faces.
         """
         started = time.perf_counter()
-        found = self._face_finder.detect(image.picture, max_faces=max_faces)
+        try:
+            found = self._face_finder.detect(image.picture, max_faces=max_faces)
+        except (RuntimeError, ValueError) as error:
+            raise AnalysisFailed(f"The face detector failed: {error}") from error
         faces_ms = (time.perf_counter() - started) * 1000
         started = time.perf_counter()
         finer = image.finer() if any(self._is_coarse(face, image.picture) for face in found) else None

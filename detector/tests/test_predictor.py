@@ -218,6 +218,15 @@ def test_a_small_face_is_judged_from_more_pixels_of_the_file() -> None:
     assert (classifier.seen[1] == face_input(fine, BoundingBox(1150, 825, 300, 300), size=64)).all()
 
 
+def test_a_broken_face_detector_gives_no_score() -> None:
+    class BrokenFaceFinder(FakeFaceFinder):
+        def detect(self, picture: Image.Image, *, max_faces: int) -> list[DetectedFace]:
+            raise RuntimeError("Failed to allocate memory for tensors")
+
+    with pytest.raises(AnalysisFailed, match="Failed to allocate"):
+        Predictor(SPEC, FakeClassifier(0.1), BrokenFaceFinder()).predict(make_image())
+
+
 def test_at_most_max_faces_are_judged() -> None:
     finder = FakeFaceFinder(*[(0.1, 0.1, 0.2, 0.2)] * 5)
     assert len(Predictor(SPEC, FakeClassifier(*[0.1] * 5), finder).predict(make_image(), max_faces=3).faces) == 3
