@@ -494,7 +494,11 @@ admin.site.unregister([User, Group])
 
 @admin.register(User)
 class CarefulUserAdmin(CarefulAdmin, UserAdmin):  # type: ignore[type-arg]
-    pass
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        services.accounts_delete(accounts=User.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        services.accounts_delete(accounts=queryset)
 
 
 @admin.register(Group)

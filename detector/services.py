@@ -174,6 +174,15 @@ def detections_delete(*, detections: QuerySet[Detection]) -> None:
         detections.delete()
 
 
+def accounts_delete(*, accounts: QuerySet[User]) -> None:
+    """Deletes the accounts with all that they uploaded; an upload that is being stored finds its account gone."""
+    with transaction.atomic():
+        # Or an upload that is stored after their uploads were looked up would have PostgreSQL refuse the deletion.
+        doomed = User.objects.filter(pk__in=accounts.order_by().values("pk")).order_by("pk")
+        keys = list(doomed.select_for_update().values_list("pk", flat=True))
+        User.objects.filter(pk__in=keys).delete()
+
+
 def appeal_create(*, detection: Detection, text: str) -> Detection:
     """The detection with the uploader's objection, which a review will answer.
 

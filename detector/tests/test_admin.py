@@ -383,3 +383,18 @@ def test_the_admin_is_for_staff(client: Client, logged_in: bool) -> None:
         response = client.get(page)
         assert response.status_code == HTTPStatus.FOUND
         assert response["Location"].startswith(reverse("admin:login"))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("by_action", [False, True])
+def test_an_account_goes_with_all_that_it_uploaded(admin_client: Client, media_root: Path, by_action: bool) -> None:
+    ada = make_user("ada")
+    make_detection(owner=ada)
+    if by_action:
+        action = {"action": "delete_selected", "_selected_action": [str(ada.pk)], "post": "yes"}
+        admin_client.post(reverse("admin:auth_user_changelist"), action)
+    else:
+        admin_client.post(reverse("admin:auth_user_delete", args=[ada.pk]), {"post": "yes"})
+    assert not type(ada).objects.filter(pk=ada.pk).exists()
+    assert not Detection.objects.exists()
+    assert [path for path in media_root.rglob("*") if path.is_file()] == []

@@ -105,6 +105,46 @@ deleting.join()
 print(*outcomes, Detection.objects.count(), Review.objects.filter(detection=None).count())
 """
 
+# Something is uploaded to an account that is just being deleted, after its uploads were looked up.
+DELETE_WHO_UPLOADS = """
+import threading
+import django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connection
+from django.db.models.signals import pre_delete
+from detector import services
+from detector.models import Detection
+owner = User.objects.create(username="ada")
+outcomes = []
+
+def upload():
+    detection = Detection(
+        owner=owner, image="x", format="JPEG", width=1, height=1, byte_count=1, status="failed", threshold=0.7,
+        uncertain_above=0.3,
+    )
+    try:
+        detection.save(force_insert=True)
+        outcomes.append("stored")
+    except IntegrityError:
+        outcomes.append("refused")
+    finally:
+        connection.close()
+
+uploading = threading.Thread(target=upload)
+
+def upload_meanwhile(**options):
+    uploading.start()
+    uploading.join(1.0)
+
+pre_delete.connect(upload_meanwhile, sender=User)
+services.accounts_delete(accounts=User.objects.all())
+uploading.join()
+print(*outcomes, User.objects.count(), Detection.objects.count())
+"""
+
 # Reviewers and deletions at work while the quality page is read; at the end it says what a fresh count says.
 COUNT_MEANWHILE = """
 import random, threading
@@ -252,6 +292,12 @@ def test_of_reviews_sent_at_once_one_is_kept(vendor: str, tmp_path: Path, reques
 def test_what_is_being_reviewed_can_be_deleted(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = fresh_database(vendor, tmp_path, request)
     assert run(["-c", DELETE_WHAT_IS_REVIEWED], DATABASE_URL=url).split() == ["deleted", "0", "1"]
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_who_is_uploading_can_be_deleted(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = fresh_database(vendor, tmp_path, request)
+    assert run(["-c", DELETE_WHO_UPLOADS], DATABASE_URL=url).split() == ["refused", "0", "0"]
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
