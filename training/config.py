@@ -16,6 +16,9 @@ class Stage:
             can run at a smaller, cheaper size; the last stage has to run at the size that is served.
         learning_rate: Peak of the cosine schedule.
         train_from: Share of the backbone's layers, from the input, that stays frozen: 0.0 trains all of it.
+        lowest_rate: What the learning rate is multiplied by at the input; it rises with the depth, by the same factor
+            from layer to layer, to the whole rate at the classifier (Howard & Ruder, "Universal Language Model
+            Fine-tuning for Text Classification", ACL 2018, section 3.2). 1.0 has all layers learn alike.
         augmentation: Scales the probability of every change to a file's history, 0 to 1. Strong ones first are
             to teach what survives them, fewer in the end to come closer to what is served; not compared.
         pair_share: Share of the draws that bring their counterpart into the same batch, with the same framing and file
@@ -35,6 +38,7 @@ class Stage:
     size: int
     learning_rate: float
     train_from: float = 0.0
+    lowest_rate: float = 1.0
     augmentation: float = 1.0
     pair_share: float = 0.0
     matched_boost: float = 1.0

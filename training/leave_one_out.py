@@ -68,12 +68,14 @@ def _changed(config: Config, **values: Any) -> Config:
 BLENDS = _changed(
     SHORT, pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True
 )
+REFIT = replace(BLENDS, refit=FULL.refit, refit_views=FULL.refit_views)
 # What is compared, each with one more idea than the one above.
 VARIANTS = {
     "plain": SHORT,
     "paired": _changed(SHORT, pair_share=0.5, matched_boost=1.5),
     "blends": BLENDS,
-    "refit": replace(BLENDS, refit=FULL.refit, refit_views=FULL.refit_views),
+    "refit": REFIT,
+    "layerwise": _changed(REFIT, lowest_rate=1 / 64),
 }
 
 

@@ -41,6 +41,7 @@ from training.model import (
     freeze_below,
     load_backbone_weights,
 )
+from training.optimizer import LayerwiseAdamW, rate_factors
 from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
 from training.regression import ANY_FAKE, fit_kinds
 
@@ -257,7 +258,7 @@ def _fit_stage(
     freeze_below(backbone, stage.train_from)
     steps = config.draws_per_epoch // config.batch_size * stage.epochs
     warm_up = min(200, steps // 10)
-    optimizer = keras.optimizers.AdamW(
+    optimizer = LayerwiseAdamW(
         keras.optimizers.schedules.CosineDecay(
             stage.learning_rate / 20,
             max(1, steps - warm_up),
@@ -269,6 +270,7 @@ def _fit_stage(
         clipnorm=config.clip_norm,
         use_ema=True,
         ema_momentum=config.ema_momentum,
+        factors=rate_factors(model, backbone, lowest=stage.lowest_rate),
     )
     model.compile(
         optimizer,

@@ -197,6 +197,43 @@ def test_a_stage_says_how_many_reals_are_blended_and_with_whom(tmp_path: Path) -
     assert [int(each[1]) for each in (none, every, fakes_too)] == [1, 1, 2]
 
 
+LAYERWISE = """
+import numpy as np
+import keras
+from training.model import CLASSIFIER, build_backbone, build_classifier, freeze_below, load_backbone_weights
+from training.optimizer import LayerwiseAdamW, rate_factors
+from training.paths import BACKBONE_WEIGHTS
+keras.utils.set_random_seed(1)
+backbone = build_backbone()
+model = build_classifier(backbone, dropout=0.0, seed=1)
+load_backbone_weights(backbone, BACKBONE_WEIGHTS)
+freeze_below(backbone, 0.0)
+factors = rate_factors(model, backbone, lowest=0.125)
+optimizer = LayerwiseAdamW(1e-3, weight_decay=0.0, factors=factors)
+model.compile(optimizer, loss=keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+first = next(layer for layer in backbone.layers if layer.weights)
+watched = [first.kernel, model.get_layer(CLASSIFIER).kernel]
+before = [np.array(each) for each in watched]
+rng = np.random.default_rng(0)
+model.train_on_batch(rng.integers(0, 256, (4, 32, 32, 3)).astype(np.float32), np.array([[0.0], [0.0], [1.0], [1.0]]))
+print(*(float(np.abs(np.array(now) - then).max()) for now, then in zip(watched, before, strict=True)))
+freeze_below(backbone, 0.66)
+print(min(factors), max(factors), min(rate_factors(model, backbone, lowest=0.125)))
+"""
+
+
+def test_layers_near_the_input_learn_more_slowly(tmp_path: Path) -> None:
+    script = tmp_path / "layerwise.py"
+    script.write_text(LAYERWISE)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    steps, factors = ([float(each) for each in line.split()] for line in result.stdout.splitlines()[-2:])
+
+    # Adam's first step is the rate itself, whatever the gradient.
+    assert steps == pytest.approx([0.125e-3, 1e-3], rel=0.02)
+    assert factors == pytest.approx([0.125, 1.0, 0.125**0.34], rel=0.1)
+
+
 LEVELS = """
 import sys
 from pathlib import Path
