@@ -280,6 +280,8 @@ def _fit_stage(
     )
     optimizer.build(model.trainable_variables)
     backup_dir = run_dir / f"stage_{number}"
+    # BackupAndRestore leaves there in which epoch it went on, and fit() would begin the next stage in the same one.
+    model._initial_epoch = None
     val_inputs = np.stack([evaluation_input(each, size=stage.size) for each in validation])
     val_labels = np.array([each.sample.label for each in validation], np.float32)[:, None]
     batches = AugmentedBatches(pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir))

@@ -321,7 +321,7 @@ from training.config import SMOKE, Stage
 from training.train import train
 
 stage = Stage(epochs=2, size=96, learning_rate=1e-4)
-config = replace(SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(stage,), average=())
+config = replace(SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(stage, stage), average=())
 
 
 class Killed(keras.callbacks.Callback):
@@ -351,7 +351,8 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
     second = run("second")
 
     assert second.returncode == 0, second.stderr[-3000:]
-    # Two epochs of two steps in all, the optimizer's state included; the second process trained only one of them.
+    # Two epochs of two steps in each stage, the optimizer's state included; the second process trained all but one.
     assert "steps 4" in second.stdout
-    assert second.stdout.count("val_auc") == 1
-    assert len((tmp_path / "run" / "stage_0.csv").read_text().splitlines()) == 3
+    assert second.stdout.count("val_auc") == 3
+    for number in (0, 1):
+        assert len((tmp_path / "run" / f"stage_{number}.csv").read_text().splitlines()) == 3
