@@ -1,6 +1,6 @@
 """Half an hour of load on this project as it is deployed: `make soak`. Its memory must not grow.
 
-Several clients upload pictures of several sizes and formats, look at the result, the heat map and the picture, and
+Several clients upload pictures of several sizes and formats, look at the result with its heat map and the picture, and
 delete most of it again; some send what is no picture. Memory is the proportional set size of all processes, Redis
 included; the end (mean of the last samples) is compared with the end of the first minute.
 """
@@ -59,7 +59,7 @@ class Clients:
         if answer.status != 302:
             return
         address = answer.headers["Location"]
-        for path in (address, f"{address}heatmap/", f"{address}image/", "/history/"):
+        for path in (address, f"{address}image/", "/history/"):
             self.answers[browser.ask("GET", path).status] += 1
         if not keep:
             self.answers[browser.delete(address).status] += 1

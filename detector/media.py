@@ -12,7 +12,6 @@ from django.utils.http import quote_etag
 
 from detector import ratelimits
 from detector.exceptions import InvalidImage, Overloaded
-from detector.heatmaps import encode_heatmap
 from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
 from detector.models import Detection
 from detector.ratelimits import LimiterUnavailable
@@ -48,13 +47,8 @@ def _thumbnail(detection: Detection) -> bytes:
         return bytes(file.read())
 
 
-def _heatmap(detection: Detection) -> bytes:
-    return encode_heatmap(detection.faces, width=detection.width, height=detection.height)
-
-
 DISPLAY = Medium("image", "image/jpeg", _display_picture)
 THUMBNAIL = Medium("thumbnail", "image/jpeg", _thumbnail)
-HEATMAP = Medium("heatmap", "image/png", _heatmap)
 
 
 def respond(request: HttpRequest, detection: Detection, medium: Medium) -> HttpResponse:

@@ -8,7 +8,6 @@ detection_urls = [
     path("", views.detection_show, name="detection"),
     path("image/", views.detection_image, name="detection-image"),
     path("thumbnail/", views.detection_thumbnail, name="detection-thumbnail"),
-    path("heatmap/", views.detection_heatmap, name="detection-heatmap"),
     path("appeal/", views.detection_appeal, name="detection-appeal"),
     path("delete/", views.detection_delete, name="detection-delete"),
 ]

@@ -249,11 +249,6 @@ def detection_thumbnail(request: HttpRequest, pk: UUID) -> HttpResponse:
     return media.respond(request, _visible(request, pk), media.THUMBNAIL)
 
 
-@require_safe
-def detection_heatmap(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return media.respond(request, _visible(request, pk), media.HEATMAP)
-
-
 @require_POST
 def detection_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     detection = get_object_or_404(Detection.objects.owned_by(request), pk=pk)

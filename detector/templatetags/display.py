@@ -4,6 +4,10 @@ import math
 from collections.abc import Sequence
 
 from django import template
+from django.utils.safestring import mark_safe
+
+from detector.heatmaps import heatmap_uri
+from detector.models import Detection
 
 register = template.Library()
 
@@ -42,6 +46,12 @@ def permille(probability: float | None) -> int:
 def share_of(length: float, whole: float) -> str:
     """A length as the percentage of `whole` that SVG coordinates take."""
     return f"{100 * length / whole:.3f}%" if whole else "0%"
+
+
+@register.filter
+def heatmap(detection: Detection) -> str:
+    """The heat map, as the source of an image."""
+    return mark_safe(heatmap_uri(detection.faces, width=detection.width, height=detection.height))  # noqa: S308 (base64)
 
 
 @register.filter

@@ -58,7 +58,6 @@ TABLE: dict[str, Row] = {
     "detections/<uuid:pk>/": reading("404 200 404 200 200"),
     "detections/<uuid:pk>/image/": reading("404 200 404 200 200"),
     "detections/<uuid:pk>/thumbnail/": reading("404 200 404 200 200"),
-    "detections/<uuid:pk>/heatmap/": reading("404 200 404 200 200"),
     "detections/<uuid:pk>/appeal/": sending("404 302 404 404 404"),
     "detections/<uuid:pk>/delete/": sending("404 302 404 404 404"),
     "history/": reading(EVERYBODY),

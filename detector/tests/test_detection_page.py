@@ -48,14 +48,12 @@ def test_a_visitor_sees_their_result(visitor: Client, values: dict[str, Any], se
     assert response["Cache-Control"] == "private, no-store"
 
 
-def test_a_result_and_its_heat_map_take_few_queries(
+def test_a_result_with_its_heat_map_takes_few_queries(
     visitor: Client, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     detection = make_detection()
     with django_assert_num_queries(3):  # the session, the detection, and whether the picture is known
         visitor.get(address(detection))
-    with django_assert_num_queries(2):
-        visitor.get(address(detection, "detection-heatmap"))
 
 
 def test_every_face_is_shown_and_the_most_fake_one_decides(visitor: Client) -> None:
@@ -125,7 +123,7 @@ def test_an_account_sees_its_own_from_anywhere() -> None:
         assert client.get(address(detection)).status_code == HTTPStatus.OK
 
 
-PAGES = ["detection", "detection-image", "detection-thumbnail", "detection-heatmap"]
+PAGES = ["detection", "detection-image", "detection-thumbnail"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,11 +1,13 @@
+import base64
 import io
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from detector.heatmaps import FAKE_COLOUR, MAX_ALPHA, PALETTE, REAL_COLOUR, encode_heatmap, evidence_map
+from detector.heatmaps import FAKE_COLOUR, MAX_ALPHA, PALETTE, REAL_COLOUR, encode_heatmap, evidence_map, heatmap_uri
 
 
 def decode(data: bytes) -> Any:
@@ -24,10 +26,10 @@ def uniform(value: float) -> list[list[float]]:
 
 def test_the_map_covers_the_crop_and_nothing_else() -> None:
     pixels = decode(encode_heatmap([{"crop": [100, 40, 80, 80], "cam": uniform(6.0)}], width=320, height=240))
-    assert pixels.shape == (240, 320, 4)
+    assert pixels.shape == (192, 256, 4)
     painted = pixels[..., 3] > 0
-    assert painted[40:120, 100:180].all()
-    assert painted.sum() == 80 * 80
+    assert painted[32:96, 80:144].all()
+    assert painted.sum() == 64 * 64
 
 
 @pytest.mark.parametrize(
@@ -57,14 +59,32 @@ def test_weak_evidence_stays_pale() -> None:
 def test_where_two_crops_overlap_the_most_fake_face_is_on_top() -> None:
     faces = [{"crop": [0, 0, 100, 100], "cam": uniform(6.0)}, {"crop": [50, 0, 100, 100], "cam": uniform(-6.0)}]
     pixels = decode(encode_heatmap(faces, width=150, height=100))
-    assert tuple(pixels[50, 75, :3]) == FAKE_COLOUR
-    assert tuple(pixels[50, 125, :3]) == REAL_COLOUR
+    assert tuple(pixels[32, 48, :3]) == FAKE_COLOUR
+    assert tuple(pixels[32, 80, :3]) == REAL_COLOUR
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "shape"),
-    [(4000, 3000, (240, 320)), (3000, 4000, (320, 240)), (64, 64, (64, 64)), (20000, 32, (1, 320))],
+    ("width", "height", "sides", "shape"),
+    [
+        (4000, 3000, [1600], (120, 160)),
+        (3000, 4000, [1600], (160, 120)),
+        # The smallest face needs the most, and gets it up to a limit.
+        (4000, 3000, [1600, 800], (240, 320)),
+        (4000, 3000, [1600, 200], (240, 320)),
+        (64, 64, [64], (64, 64)),
+        (40, 40, [30], (40, 40)),
+        (20000, 32, [32], (1, 320)),
+    ],
 )
-def test_a_map_is_no_finer_than_it_needs_to_be(width: int, height: int, shape: tuple[int, int]) -> None:
-    face = {"crop": [0, 0, min(width, height), min(width, height)], "cam": uniform(6.0)}
-    assert decode(encode_heatmap([face], width=width, height=height)).shape[:2] == shape
+def test_a_map_is_no_finer_than_it_needs_to_be(
+    width: int, height: int, sides: list[int], shape: tuple[int, int]
+) -> None:
+    faces = [{"crop": [0, 0, side, side], "cam": uniform(6.0)} for side in sides]
+    assert decode(encode_heatmap(faces, width=width, height=height)).shape[:2] == shape
+
+
+def test_in_a_page_it_is_the_same_map() -> None:
+    faces = [{"crop": [0, 0, 100, 100], "cam": uniform(6.0)}]
+    uri = heatmap_uri(faces, width=150, height=100)
+    assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}", uri)
+    assert base64.b64decode(uri.partition(",")[2]) == encode_heatmap(faces, width=150, height=100)

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.django_db
 MEDIA = [
     ("detection-image", "image/jpeg", (320, 240)),
     ("detection-thumbnail", "image/jpeg", (256, 192)),
-    ("detection-heatmap", "image/png", (320, 240)),
 ]
 
 
@@ -143,11 +142,6 @@ def test_a_file_that_is_gone_is_not_found(visitor: Client, name: str) -> None:
     assert visitor.get(address(detection, name)).status_code == HTTPStatus.NOT_FOUND
 
 
-def test_a_picture_without_a_face_has_an_empty_heat_map(visitor: Client) -> None:
-    content = visitor.get(address(make_detection(no_face=True), "detection-heatmap")).content
-    assert Image.open(io.BytesIO(content)).convert("RGBA").getchannel("A").getextrema() == (0, 0)
-
-
 def test_uploads_have_no_address_of_their_own(visitor: Client) -> None:
     detection = make_detection()
     for prefix in ("/media/", "/", "/static/"):
@@ -165,9 +159,8 @@ def test_with_x_accel_nginx_gets_the_thumbnail_of_whoever_may_see_it(visitor: Cl
     stranger = Client().get(address(detection, "detection-thumbnail"))
     assert stranger.status_code == HTTPStatus.NOT_FOUND
     assert "X-Accel-Redirect" not in stranger
-    # Everything else is made at the moment it is asked for.
-    for name in ("detection-image", "detection-heatmap"):
-        assert "X-Accel-Redirect" not in visitor.get(address(detection, name))
+    # The picture is encoded anew at the moment it is asked for.
+    assert "X-Accel-Redirect" not in visitor.get(address(detection, "detection-image"))
 
 
 def test_a_file_that_was_damaged_on_the_disk_is_not_found(visitor: Client, logged: list[str]) -> None:
@@ -202,8 +195,7 @@ def test_nobody_holds_up_uploads_by_looking_at_a_picture_over_and_over(visitor: 
     assert int(refused["Retry-After"]) > 0
     assert refused["Cache-Control"] == "no-store"
     assert "ETag" not in refused, "a browser that kept it would take it for the picture"
-    for name in ("detection-thumbnail", "detection-heatmap"):
-        assert visitor.get(address(detection, name)).status_code == HTTPStatus.OK
+    assert visitor.get(address(detection, "detection-thumbnail")).status_code == HTTPStatus.OK
     assert visitor.get(address(other, "detection-image")).status_code == HTTPStatus.NOT_FOUND
     assert visitor.post("/", {"picture": make_upload(b"")}).status_code == HTTPStatus.BAD_REQUEST, "uploads count apart"
 

@@ -62,7 +62,8 @@ def test_a_photo_that_is_not_to_be_kept_is_judged_and_never_written(
     assert stored(media_root) == []
     response = visitor.get(detection.get_absolute_url())
     assertContains(response, "was not kept, as its uploader chose")
-    for absent in ("detection-image", "detection-heatmap", "detection-thumbnail"):
+    assertNotContains(response, "evidence__heatmap")
+    for absent in ("detection-image", "detection-thumbnail"):
         address = reverse(f"detector:{absent}", args=[detection.pk])
         assertNotContains(response, address)
         assert visitor.get(address).status_code == HTTPStatus.NOT_FOUND

@@ -148,7 +148,7 @@ def test_objects_are_private_and_have_no_address(visitor: Client, s3: S3) -> Non
         detection.image.url  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["image", "thumbnail", "heatmap"])
+@pytest.mark.parametrize("name", ["image", "thumbnail"])
 def test_copies_are_served_to_whom_they_belong(visitor: Client, s3: S3, name: str) -> None:
     detection = upload(visitor)
     response = visitor.get(address(detection, name))

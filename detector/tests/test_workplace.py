@@ -264,7 +264,7 @@ def test_what_was_decided_and_what_the_machine_says_is_told_afterwards(reviewer:
     assertContains(response, "Added for &lt;b&gt;.jpg: Real. The machine says Fake, uncertain (50.0")
 
 
-SECRETS = ["Fake", "90.0", "objects", "It is me.", "heatmap/", "evidence__boxes", "vera", "Second opinion", "Objected"]
+SECRETS = ["Fake", "90.0", "objects", "It is me.", "heatmap", "evidence__boxes", "vera", "Second opinion", "Objected"]
 HARMLESS = ["Fake</button>", "<kbd>F</kbd> Fake"]
 
 
