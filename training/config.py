@@ -81,42 +81,37 @@ class Config:
     stages: tuple[Stage, ...] = field(
         default=(
             Stage(epochs=1, size=160, learning_rate=5e-4, train_from=0.66),
-            Stage(epochs=20, size=160, learning_rate=2.5e-4),
-            Stage(epochs=10, size=224, learning_rate=1.5e-4, augmentation=0.5),
             Stage(
-                epochs=14,
-                size=224,
-                learning_rate=2e-4,
-                augmentation=0.35,
-                pair_share=0.5,
-                matched_boost=1.5,
-                margins=(0.95, 1.8),
-            ),
-            Stage(
-                epochs=8,
-                size=224,
-                learning_rate=1.2e-4,
-                augmentation=0.3,
-                pair_share=0.3,
-                matched_boost=1.2,
-                margins=(1.2, 2.0),
-            ),
-            Stage(
-                epochs=12,
-                size=192,
-                learning_rate=2e-4,
-                augmentation=0.4,
+                epochs=16,
+                size=160,
+                learning_rate=3e-4,
+                lowest_rate=1 / 64,
+                augmentation=0.6,
                 pair_share=0.4,
-                matched_boost=1.4,
-                margins=(0.95, 2.0),
+                matched_boost=1.5,
+                margins=(1.0, 2.0),
                 real_share=0.6,
                 pseudo_fake_share=0.4,
                 fake_donors=True,
             ),
             Stage(
-                epochs=9,
+                epochs=12,
+                size=192,
+                learning_rate=2.5e-4,
+                lowest_rate=1 / 64,
+                augmentation=0.4,
+                pair_share=0.4,
+                matched_boost=1.4,
+                margins=(0.95, 2.0),
+                real_share=0.6,
+                pseudo_fake_share=0.35,
+                fake_donors=True,
+            ),
+            Stage(
+                epochs=10,
                 size=224,
-                learning_rate=1.2e-4,
+                learning_rate=1.5e-4,
+                lowest_rate=1 / 64,
                 augmentation=0.3,
                 pair_share=0.3,
                 matched_boost=1.3,
@@ -169,7 +164,7 @@ class Config:
 
 
 # What `make train` runs.
-FULL = Config(average=((5, 0.4), (6, 0.6)), refit=1e-3, refit_views=2)
+FULL = Config(refit=1e-3, refit_views=2)
 
 # Every stage of a run on a few pictures, in about two minutes: shows that the code works, not that the model does.
 # It has to learn a little all the same, since calibration refuses a network whose logits do not rise with fakeness;
