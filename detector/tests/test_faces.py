@@ -9,7 +9,7 @@ from PIL import Image
 
 from detector import faces
 from detector.exceptions import ModelUnavailable
-from detector.faces import BoundingBox, DetectedFace, FaceDetector
+from detector.faces import FAR, NEAR, BoundingBox, DetectedFace, FaceDetector, Look
 from detector.tests.portraits import astronaut
 
 # Eileen Collins' face in the 512 px portrait, read off by eye: brow to chin, ear to ear.
@@ -108,3 +108,12 @@ def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces, "_WHEEL", "no-such-distribution")
     with pytest.raises(ModelUnavailable, match="no-such-distribution"):
         FaceDetector()
+
+
+@pytest.mark.parametrize(
+    ("look", "long_side", "expected"),
+    # NEAR shows 128 / 1.5 = 85 px of the picture, FAR 192: twice that many have to be left.
+    [(NEAR, 1155, 6), (FAR, 1155, 3), (NEAR, 341, 1), (NEAR, 342, 2), (FAR, 767, 1), (FAR, 768, 2), (FAR, 100, 1)],
+)
+def test_blocks_leave_twice_as_many_pixels_as_a_look_takes(look: Look, long_side: int, expected: int) -> None:
+    assert look.block_side(Image.new("RGB", (long_side // 2, long_side))) == expected
