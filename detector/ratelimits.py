@@ -128,12 +128,14 @@ def take_copy(request: HttpRequest) -> Allowance:
 
 
 def take_login(request: HttpRequest) -> Allowance:
-    """Counts one attempt to log in; it may go on unless the allowance is exceeded.
+    """Counts one attempt to log in for the network it comes from; it may go on unless the allowance is exceeded.
+
+    For the network even if somebody is logged in: an account of one's own would else be an allowance of its own.
 
     Raises:
         LimiterUnavailable: Redis does not answer.
     """
-    return _usage(request, LOGIN_GROUP, parse_rate(settings.LOGIN_RATE), increment=True)
+    return _usage(request, LOGIN_GROUP, parse_rate(settings.LOGIN_RATE), increment=True, key=_network_key(request))
 
 
 def take_name(request: HttpRequest, name: str) -> Allowance:
@@ -146,12 +148,12 @@ def take_name(request: HttpRequest, name: str) -> Allowance:
 
 
 def take_signup(request: HttpRequest) -> Allowance:
-    """Counts one attempt to sign up; it may go on unless the allowance is exceeded.
+    """Counts one attempt to sign up for the network it comes from; it may go on unless the allowance is exceeded.
 
     Raises:
         LimiterUnavailable: Redis does not answer.
     """
-    return _usage(request, SIGNUP_GROUP, parse_rate(settings.SIGNUP_RATE), increment=True)
+    return _usage(request, SIGNUP_GROUP, parse_rate(settings.SIGNUP_RATE), increment=True, key=_network_key(request))
 
 
 def _usage(
@@ -218,6 +220,10 @@ def client_key(request: HttpRequest) -> str:
     """Whom an upload or appeal is counted for: the account, else the client's address."""
     if request.user.is_authenticated:
         return f"account:{request.user.pk}"
+    return _network_key(request)
+
+
+def _network_key(request: HttpRequest) -> str:
     return f"address:{client_network(request)}"
 
 
