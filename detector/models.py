@@ -22,15 +22,16 @@ BEFORE_ANY_REVIEW = datetime(1970, 1, 1, tzinfo=UTC)
 HASH_BANDS = ["hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"]
 MOST_OWNERS_FOUND = 1000  # accounts whose uploads a search lists
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+PICTURE_FOLDER, THUMBNAIL_FOLDER = "detections", "thumbnails"
 
 
 def picture_path(detection: "Detection", filename: str) -> str:
     """Where the upload is kept: nothing of the name that the client gave is in it."""
-    return f"detections/{detection.created_at:%Y/%m}/{detection.pk}.{EXTENSIONS[detection.format]}"
+    return f"{PICTURE_FOLDER}/{detection.created_at:%Y/%m}/{detection.pk}.{EXTENSIONS[detection.format]}"
 
 
 def thumbnail_path(detection: "Detection", filename: str) -> str:
-    return f"thumbnails/{detection.created_at:%Y/%m}/{detection.pk}.jpg"
+    return f"{THUMBNAIL_FOLDER}/{detection.created_at:%Y/%m}/{detection.pk}.jpg"
 
 
 class ReviewVerdict(models.TextChoices):

@@ -28,7 +28,7 @@ from detector import pending, services
 from detector.images import decode_image
 from detector.models import Detection
 from detector.readiness import Readiness
-from detector.tests.factories import FakePredictor, make_jpeg, make_review, make_upload, make_user
+from detector.tests.factories import FakePredictor, make_detection, make_jpeg, make_review, make_upload, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -194,6 +194,15 @@ def test_purging_removes_old_objects(s3: S3, predictor: FakePredictor, settings:
     settings.RETENTION_DAYS = 7
     call_command("purge_uploads", verbosity=0)
     assert s3.keys() == sorted([str(new.image.name), str(new.thumbnail.name)])
+
+
+def test_objects_without_a_row_are_removed(s3: S3, predictor: FakePredictor) -> None:
+    lost, kept = (make_detection(data=make_jpeg(seed=number)) for number in range(2))
+    Detection.objects.filter(pk=lost.pk)._raw_delete("default")
+
+    call_command("remove_orphans", older_than_hours=0)
+
+    assert s3.keys() == sorted([str(kept.image.name), str(kept.thumbnail.name)])
 
 
 def test_reviewed_pictures_are_exported(s3: S3, predictor: FakePredictor, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.files.storage import default_storage
+from django.core.management.base import BaseCommand, CommandError
+
+from detector.orphans import orphans
+
+DEFAULT_HOURS = 24
+
+
+class Command(BaseCommand):
+    help = (
+        "Remove the files of pictures and thumbnails that belong to no detection, as a restored backup may bring them "
+        "along. Younger ones than --older-than-hours stay: their row may be about to come. Rows are not changed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="name the files and remove nothing")
+        parser.add_argument(
+            "--older-than-hours", type=float, default=DEFAULT_HOURS, help="age by the storage (default: %(default)s)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["older_than_hours"] < 0:
+            raise CommandError(f"--older-than-hours is {options['older_than_hours']:g}; it has to be 0 or more.")
+        removed = failed = 0
+        for name in orphans(older_than=timedelta(hours=options["older_than_hours"])):
+            try:
+                if not options["dry_run"]:
+                    default_storage.delete(name)
+            except OSError as error:
+                self.stderr.write(f"{name}: {error.strerror or error}")
+                failed += 1
+            else:
+                self.stdout.write(name)
+                removed += 1
+        done = "Would remove" if options["dry_run"] else "Removed"
+        self.stdout.write(f"{done} {removed} file{'' if removed == 1 else 's'} that no detection knows.")
+        if failed:
+            raise CommandError(f"{failed} could not be removed; the lines above say why.")
