@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,14 @@ def test_compose_asks_for_every_variable_that_has_no_default() -> None:
     needed = set(re.findall(r"\$\{([A-Z_]+):\?\}", text))
     example = (DEPLOY / "env.example").read_text(encoding="utf-8")
     assert needed <= set(re.findall(r"^([A-Z_]+)=", example, flags=re.MULTILINE))
+
+
+def test_whatever_can_be_set_reaches_the_containers() -> None:
+    for name in ("prepare", "purge", "app1", "app2"):
+        service = COMPOSE["services"][name]
+        assert service["env_file"] == [".env"], name
+        # What compose.yaml sets wins, and nginx cannot send what is in a bucket.
+        assert service["environment"]["MEDIA_X_ACCEL"] == "${MEDIA_X_ACCEL:-true}"
 
 
 def test_image_holds_what_a_server_needs_and_no_tests_or_secrets() -> None:
@@ -267,6 +276,7 @@ def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: P
         "/etc/nginx/nginx.conf": f"{tmp_path}/nginx.conf",
         "/var/log/nginx": str(tmp_path),
         "RUN_DIRECTORY=/run": f"RUN_DIRECTORY={tmp_path}",
+        "TEMP_DIRECTORY=/var/lib/nginx": f"TEMP_DIRECTORY={tmp_path}",
         "LISTEN_HTTP=80": f"LISTEN_HTTP={http_port}",
         "LISTEN_HTTPS=443": f"LISTEN_HTTPS={https_port}",
         "nginx -t": f"nginx -t -c {tmp_path}/nginx.conf",
@@ -369,6 +379,7 @@ class Deployment:
             "MEDIA_DIRECTORY": str(self.folder / "media"),
             "STATIC_DIRECTORY": str(self.folder / "static"),
             "RUN_DIRECTORY": str(self.folder / "run"),
+            "TEMP_DIRECTORY": str(self.folder / "run"),
         }
         assert set(environment) - {"PATH"} == set(nginx["environment"])
         mounts = dict(reversed(volume.split(":")[:2]) for volume in nginx["volumes"] if volume.startswith("./"))
@@ -602,6 +613,40 @@ def test_uploads_are_counted_by_the_address_that_nginx_sees(site: Deployment) ->
     assert all(headers["X-Request-ID"] != "f" * 32 for _, headers, _ in answers)
     assert Browser(site.ports["https"], "127.0.0.2").upload(b"no picture")[0] == 429
     assert Browser(site.ports["https"], "127.0.0.3").upload(b"no picture")[0] == 400
+
+
+@real
+def test_one_address_has_a_bounded_number_of_uploads_on_their_way(site: Deployment) -> None:
+    def begin(address: str) -> http.client.HTTPSConnection:
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1",
+            site.ports["https"],
+            timeout=5,
+            context=ssl._create_unverified_context(),
+            source_address=(address, 0),
+        )
+        connection.putrequest("POST", "/?token=secret", skip_host=True)
+        connection.putheader("Host", SITE_HOST)
+        connection.putheader("Content-Length", "200000")
+        connection.endheaders(b"x" * 100_000)
+        open_ones.callback(connection.close)
+        return connection
+
+    with ExitStack() as open_ones:
+        for _ in range(16):
+            begin("127.0.0.4")
+        time.sleep(0.5)
+        with begin("127.0.0.4").getresponse() as refused:
+            assert refused.status == 429
+        other = begin("127.0.0.5")
+        other.send(b"x" * 100_000)
+        with other.getresponse() as answer:
+            # Not limited: taken in whole, and then no form of ours.
+            assert answer.status in (400, 403)
+        assert Browser(site.ports["https"], "127.0.0.4").ask("GET", "/")[0] == 200
+    # nginx says where it keeps such bodies, with the client's address and the query, on a level that is not logged.
+    for told in ("client:", "buffered", "secret"):
+        assert told not in site.log("nginx")
 
 
 @real
