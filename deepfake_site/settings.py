@@ -322,6 +322,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 # The prefix has browsers refuse the cookie unless it is secure and of this very host: no subdomain can plant one.
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
+OFFER_COOKIE_NAME = "__Host-visitor" if HTTPS else "visitor"
 SESSION_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -34,7 +34,7 @@ from detector.readiness import readiness
 from detector.responses import detection_gone, picture_too_large, refuse, unreadable, wants_json
 from detector.room import get_room
 from detector.templatetags.display import duration, seconds
-from detector.visitors import ensure_visitor_key, keep_session, late_visitor_key
+from detector.visitors import ensure_visitor_key, keep_session, late_visitor_key, offer_visitor_key
 from detector.whole_bodies import CUT_SHORT
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,9 @@ def upload(request: HttpRequest) -> HttpResponse:
         # First of all: an upload that there is no room for is not counted either.
         with get_room().place():
             return _receive(request)
-    return _upload_page(request, UploadForm())
+    response = _upload_page(request, UploadForm())
+    offer_visitor_key(request, response)
+    return response
 
 
 def _receive(request: HttpRequest) -> HttpResponse:

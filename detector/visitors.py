@@ -2,6 +2,9 @@
 
 Django's own session key will not do: it changes at log-in, which is exactly when the visitor's detections have to be
 found again, and whoever reads it from the database could take over the session.
+
+A session begins with the answer to the first upload. That answer may never arrive, and the picture is kept all the
+same: so the page with the form offers a key in a cookie, which the first upload takes, and by which it is found again.
 """
 
 import re
@@ -22,6 +25,8 @@ RENEW_AFTER_S = 3600  # at most so often: it is a write to the database
 # What Django's own look like. Of others a quoted cookie can hold a zero byte, which PostgreSQL refuses in a question.
 SESSION_KEY = re.compile(r"[0-9a-z]{8,40}")
 VISITOR_KEY_BYTES = 20  # 40 hexadecimal digits, the length of Detection.session_key
+OFFER_SALT = "detector.visitors.offer"
+OFFERED_FOR_S = 24 * 3600
 
 
 class VisitorMiddleware(SessionMiddleware):
@@ -42,14 +47,34 @@ class VisitorMiddleware(SessionMiddleware):
 
 
 def visitor_key(request: HttpRequest) -> str:
-    """The visitor's key, or "" for one who has uploaded nothing yet."""
-    return str(request.session.get(SESSION_FIELD, ""))
+    """The visitor's key, or "" for one who has uploaded nothing yet and was offered none."""
+    return str(request.session.get(SESSION_FIELD, "")) or _offered_key(request)
+
+
+def offer_visitor_key(request: HttpRequest, response: HttpResponse) -> None:
+    """Gives a visitor without a key one for a first upload; it needs no row in the database until then."""
+    if request.user.is_authenticated or visitor_key(request):
+        return
+    response.set_signed_cookie(
+        settings.OFFER_COOKIE_NAME,
+        secrets.token_hex(VISITOR_KEY_BYTES),
+        salt=OFFER_SALT,
+        max_age=OFFERED_FOR_S,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def _offered_key(request: HttpRequest) -> str:
+    key = request.get_signed_cookie(settings.OFFER_COOKIE_NAME, "", salt=OFFER_SALT, max_age=OFFERED_FOR_S)
+    return str(key)
 
 
 def ensure_visitor_key(request: HttpRequest) -> str:
     """The visitor's key for an upload, after which the session lasts as long as a new one."""
     if SESSION_FIELD not in request.session:
-        request.session[SESSION_FIELD] = secrets.token_hex(VISITOR_KEY_BYTES)
+        request.session[SESSION_FIELD] = _offered_key(request) or secrets.token_hex(VISITOR_KEY_BYTES)
     now = int(time.time())
     if now - request.session.get(RENEWED_FIELD, 0) > RENEW_AFTER_S:
         request.session[RENEWED_FIELD] = now

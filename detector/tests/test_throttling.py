@@ -372,6 +372,7 @@ def test_over_https_cookies_are_secure_and_of_this_host_alone() -> None:
 from deepfake_site import settings as s
 print(s.SESSION_COOKIE_NAME, s.SESSION_COOKIE_SECURE)
 print(s.CSRF_COOKIE_NAME, s.CSRF_COOKIE_SECURE)
+print(s.OFFER_COOKIE_NAME)
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -381,4 +382,4 @@ print(s.CSRF_COOKIE_NAME, s.CSRF_COOKIE_SECURE)
         capture_output=True,
         text=True,
     )
-    assert done.stdout.splitlines() == ["__Host-sessionid True", "__Host-csrftoken True"]
+    assert done.stdout.splitlines() == ["__Host-sessionid True", "__Host-csrftoken True", "__Host-visitor"]
