@@ -23,7 +23,7 @@ from detector.predictor import DecisionRule
 from detector.preprocessing import scaled
 from training.calibration import fit, fit_band
 from training.card import write_card
-from training.config import FULL, Config, Stage
+from training.config import Config, Stage
 from training.data import FAKE, KINDS, REAL, FacePicture, Sample, limited, load_pictures, read_manifest
 from training.evaluate import DELIVERIES, difference, rounded
 from training.export import write_atomically
@@ -68,7 +68,7 @@ def _changed(config: Config, **values: Any) -> Config:
 BLENDS = _changed(
     SHORT, pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True
 )
-REFIT = replace(BLENDS, refit=FULL.refit, refit_views=FULL.refit_views)
+REFIT = replace(BLENDS, refit=1e-3, refit_views=2)
 # What is compared, each with one more idea than the one above.
 VARIANTS = {
     "plain": SHORT,
@@ -76,6 +76,7 @@ VARIANTS = {
     "blends": BLENDS,
     "refit": REFIT,
     "layerwise": _changed(REFIT, lowest_rate=1 / 64),
+    "normalized": replace(_changed(REFIT, learning_rate=1e-3, lowest_rate=1 / 4), normalized_from=3),
 }
 
 

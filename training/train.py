@@ -38,8 +38,10 @@ from training.model import (
     POOLED_LEVELS,
     build_backbone,
     build_classifier,
+    copy_backbone_weights,
     freeze_below,
     load_backbone_weights,
+    settle_statistics,
 )
 from training.optimizer import LayerwiseAdamW, rate_factors
 from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
@@ -145,7 +147,7 @@ def train(
     cache_dir = run_dir.parent
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
     validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
-    backbone = build_backbone()
+    backbone = build_backbone(normalized_from=config.normalized_from)
     model = build_classifier(backbone, dropout=config.dropout, seed=config.seed)
     load_backbone_weights(backbone, backbone_weights)
     for number, stage in enumerate(config.stages):
@@ -157,6 +159,8 @@ def train(
         model.save_weights(finished)
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
+    if config.normalized_from is not None:
+        model = _folded(model, backbone, config, pictures)
     if config.refit is not None:
         fitted = run_dir / "refit.weights.h5"
         if fitted.is_file():
@@ -234,6 +238,19 @@ def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:
         weights = [share * weight for weight in model.get_weights()]
         means = [mean + weight for mean, weight in zip(means, weights, strict=True)] if means else weights
     model.set_weights(means)
+
+
+def _folded(model: keras.Model, backbone: keras.Model, config: Config, pictures: list[FacePicture]) -> keras.Model:
+    """Returns the network that computes the same with all normalisation folded, which is what is fitted and served."""
+    last = len(config.stages) - 1
+    unseen = AugmentedBatches(pictures, config, stage_number=last, first_epoch=config.stages[last].epochs)
+    settle_statistics(model, backbone, (unseen[index][0] for index in range(config.settling_batches)))
+    folded = build_backbone()
+    copy_backbone_weights(backbone, folded)
+    result = build_classifier(folded, dropout=config.dropout, seed=config.seed)
+    for name in (CLASSIFIER, KINDS_CLASSIFIER):
+        result.get_layer(name).set_weights(model.get_layer(name).get_weights())
+    return result
 
 
 def _claim(run_dir: Path, config: Config) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,14 +148,18 @@ def test_another_config_in_the_same_run_folder_is_refused(smoke: tuple[Path, Pat
 
 FOLDING = """
 import keras, numpy as np
-from training.model import build_backbone, load_backbone_weights
+from training.model import build_backbone, copy_backbone_weights, load_backbone_weights
 from training.paths import BACKBONE_WEIGHTS
-folded = build_backbone()
+folded, partly, again = build_backbone(), build_backbone(normalized_from=3), build_backbone()
 load_backbone_weights(folded, BACKBONE_WEIGHTS)
+load_backbone_weights(partly, BACKBONE_WEIGHTS)
+copy_backbone_weights(partly, again)
 original = keras.applications.MobileNetV2(input_shape=(224, 224, 3), include_top=False, weights=None)
 original.load_weights(BACKBONE_WEIGHTS)
 pictures = np.random.default_rng(0).uniform(-1, 1, (2, 224, 224, 3)).astype("float32")
-print(float(np.abs(folded.predict(pictures, verbose=0) - original.predict(pictures, verbose=0)).max()))
+wanted = original.predict(pictures, verbose=0)
+print(*(float(np.abs(each.predict(pictures, verbose=0) - wanted).max()) for each in (folded, partly, again)))
+print(*(sum(isinstance(layer, keras.layers.BatchNormalization) for layer in each.layers) for each in (folded, partly)))
 """
 
 
@@ -165,8 +168,11 @@ def test_folding_keeps_the_backbone_s_function(tmp_path: Path) -> None:
     script.write_text(FOLDING)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    differences, norms = (line.split() for line in result.stdout.splitlines()[-2:])
     # Features run from 0 to 6.
-    assert float(result.stdout.split()[-1]) < 1e-3
+    assert max(map(float, differences)) < 1e-3
+    # Three convolutions in each block from the third on, and the one of the features.
+    assert [int(each) for each in norms] == [0, 3 * 14 + 1]
 
 
 BLENDING = """
@@ -277,6 +283,37 @@ def test_the_levels_join_the_verdict_and_its_map(smoke: tuple[Path, Path], tmp_p
     assert left < 1e-3 * usual
 
 
+SETTLING = """
+import numpy as np
+import keras
+from training.model import build_backbone, build_classifier, load_backbone_weights, settle_statistics
+from training.paths import BACKBONE_WEIGHTS
+backbone = build_backbone(normalized_from=3)
+model = build_classifier(backbone, dropout=0.0, seed=1)
+load_backbone_weights(backbone, BACKBONE_WEIGHTS)
+norm = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization))
+before = np.array(norm.moving_mean)
+below = keras.Model(backbone.input, norm.input)
+batches = [np.random.default_rng(n).integers(0, 256, (2, 64, 64, 3)).astype(np.float32) for n in range(3)]
+settle_statistics(model, backbone, batches)
+wanted = np.mean([np.asarray(below(each / 127.5 - 1)).mean(axis=(0, 1, 2)) for each in batches], axis=0)
+after = np.array(norm.moving_mean)
+print(float(np.abs(after - wanted).max()), float(np.abs(before - wanted).max()), norm.momentum)
+"""
+
+
+def test_normalisation_settles_on_what_it_is_shown_in_the_end(tmp_path: Path) -> None:
+    script = tmp_path / "settling.py"
+    script.write_text(SETTLING)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    left, moved, momentum = map(float, result.stdout.splitlines()[-1].split())
+
+    assert left < 1e-4
+    assert moved > 0.01
+    assert momentum == 0.99
+
+
 AVERAGE = """
 import sys
 from dataclasses import replace
@@ -285,7 +322,8 @@ import numpy as np
 from training.config import SMOKE
 from training.train import train
 run_dir = Path(sys.argv[1])
-model = train(replace(SMOKE, refit=None), run_dir)
+# Folded, the network would be another one than the stages hold.
+model = train(replace(SMOKE, refit=None, normalized_from=None, limit_per_source=1), run_dir)
 result = model.get_weights()
 means = [np.zeros_like(weight) for weight in result]
 for number, share in SMOKE.average:
@@ -297,11 +335,9 @@ print(max(float(np.abs(a - b).max()) for a, b in zip(result, last)))
 """
 
 
-def test_the_result_is_the_mean_of_the_stages_named(smoke: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_result_is_the_mean_of_the_stages_named(tmp_path: Path) -> None:
     script, run_dir = tmp_path / "average.py", tmp_path / "run"
     script.write_text(AVERAGE)
-    shutil.copytree(smoke[0], run_dir)
-    (run_dir / "config.json").unlink()
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), str(run_dir)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -321,7 +357,9 @@ from training.config import SMOKE, Stage
 from training.train import train
 
 stage = Stage(epochs=2, size=96, learning_rate=1e-4)
-config = replace(SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(stage, stage), average=())
+config = replace(
+    SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(stage, stage), average=(), normalized_from=None
+)
 
 
 class Killed(keras.callbacks.Callback):
