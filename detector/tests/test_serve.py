@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from pytest_django import Settings
 
 from detector import gunicorn_process, private_redis
@@ -277,3 +277,11 @@ def test_what_is_loaded_before_the_fork_is_all_but_what_processes_may_not_share(
     environment = {**os.environ, **settings}
     done = subprocess.run([sys.executable, "-c", LOADING], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["True True True", "None [] False"], done.stderr
+
+
+def test_there_are_as_many_processes_as_are_set(settings: Settings) -> None:
+    settings.WEB_CONCURRENCY = 5
+    parser = load_command_class("detector", "serve").create_parser("manage.py", "serve")
+
+    assert parser.parse_args([]).workers == 5
+    assert parser.parse_args(["--workers", "3"]).workers == 3
