@@ -36,8 +36,11 @@ MAX_SCANNED_PIXELS = 1_000_000_000  # pixels times scans: 50 megapixels in 20 sc
 # A decoder keeps all coefficients of a JPEG with several scans: 50 megapixels with the usual halved colours are 150 MB.
 MAX_COEFFICIENT_BYTES = 220_000_000
 MAX_FILLING = 4_096  # bytes between a JPEG's segments, which the standard allows without end
-# A JPEG is decoded at a half, a quarter or an eighth of its size, which takes less time, as long as its long side keeps
-# so many pixels: enough to find faces, and for one an eighth as wide as the picture.
+# Pictures longer than that, as a multiple of their width (screenshots of chats, panoramas), are looked at in parts that
+# are twice as long as wide, or an eighth as long as the whole: as a whole their faces would be tiny.
+LONG_FROM, LENGTH_OF_PART, MOST_IN_A_ROW = 2.5, 2, 8
+# A JPEG is decoded at a half, a quarter or an eighth of its size, which takes less time, as long as its long side, or
+# that of such a part, keeps so many pixels: enough to find faces, and for one an eighth as wide as the picture.
 LEAST_SIDE = 960
 # The same for smaller faces, for which it is decoded once more.
 DETAIL_SIDE = 2 * LEAST_SIDE
@@ -111,8 +114,9 @@ class DecodedImage:
     """A picture that was decoded completely.
 
     Attributes:
-        picture: RGB, upright, without metadata; of a larger JPEG the long side has `least_side` px or up to twice as
-            many, of others up to `WORKING_SIDE`. Not to be changed in place.
+        picture: RGB, upright, without metadata. Of a larger JPEG the `part_length` has `least_side` px or up to twice
+            as many, of others up to `WORKING_SIDE`; in all there are no more than in a square of that side. Not to be
+            changed in place.
         format: One of `ACCEPTED_FORMATS`.
         width: Width of the upright original in px.
         height: Height of the upright original in px.
@@ -137,15 +141,23 @@ class DecodedImage:
         return np.asarray(self.picture)
 
     def finer(self) -> Image.Image | None:
-        """Returns `picture` decoded anew with at least `DETAIL_SIDE` px on its long side, if the file holds more of it.
+        """Returns `picture` decoded anew with at least `DETAIL_SIDE` px of `part_length`, if the file holds more of it.
 
         Raises:
             InvalidImage: There is not enough memory for it.
         """
-        if self.format != "JPEG" or max(self.picture.size) >= min(DETAIL_SIDE, max(self.width, self.height)):
+        if self.format != "JPEG" or part_length(*self.picture.size) >= min(
+            DETAIL_SIDE, part_length(self.width, self.height)
+        ):
             return None
         with _open(self.data) as image:
             return _load_upright(image, self.data, first_scan=0, least_side=DETAIL_SIDE)
+
+
+def part_length(width: int, height: int) -> int:
+    """Returns the long side, in px, of what is looked at by itself: of the whole picture unless that is a long one."""
+    short, long = sorted((width, height))
+    return long if long <= LONG_FROM * short else max(LENGTH_OF_PART * short, -(-long // MOST_IN_A_ROW))
 
 
 def as_image(picture: Picture) -> Image.Image:
@@ -168,7 +180,7 @@ def decode_image(
         max_bytes: Largest accepted file, in bytes.
         max_pixels: Largest accepted picture, in px; checked in the header, before decoding.
         max_webp_pixels: The same for WebP, which takes more memory to decode; the smaller one counts.
-        least_side: What the long side of a larger JPEG keeps at least, in px.
+        least_side: What the `part_length` of a larger JPEG keeps at least, in px.
 
     Raises:
         InvalidImage: Not a JPEG, PNG or WebP still, too large, too small, truncated or damaged.
@@ -251,7 +263,7 @@ def _load_upright(image: Image.Image, data: bytes, *, first_scan: int, least_sid
         image: What was opened, not loaded yet.
         data: Its file.
         first_scan: Where a JPEG's first scan begins; 0 if it has none, or is known to be complete.
-        least_side: What the long side of a larger JPEG keeps at least, in px.
+        least_side: What the `part_length` of a larger JPEG keeps at least, in px.
 
     Raises:
         InvalidImage: It is truncated or damaged, or there is not enough memory for it.
@@ -274,8 +286,8 @@ def _load_upright(image: Image.Image, data: bytes, *, first_scan: int, least_sid
 
 
 def _draft(image: Image.Image, least_side: int) -> None:
-    """Has a JPEG decoded at the least of its scales, 1 to 1/8, that leaves its long side so many px."""
-    factor = next(each for each in (8, 4, 2, 1) if each == 1 or max(image.size) >= each * least_side)
+    """Has a JPEG decoded at the least of its scales, 1 to 1/8, that leaves its `part_length` so many px."""
+    factor = next(each for each in (8, 4, 2, 1) if each == 1 or part_length(*image.size) >= each * least_side)
     image.draft("RGB", (max(1, image.width // factor), max(1, image.height // factor)))
 
 
@@ -470,8 +482,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_working_rgb(image: Image.Image, most_side: int) -> Image.Image:
-    """Returns the picture in RGB, averaged by whole blocks of pixels until its long side has no more than most_side."""
-    factor = -(-max(image.size) // most_side)
+    """Returns the picture in RGB, averaged by whole blocks of pixels until it is as small as it has to be.
+
+    Its `part_length` has no more than most_side px then, and all of it no more than a square of that side.
+    """
+    side = max(part_length(*image.size), math.sqrt(image.width * image.height))
+    factor = math.ceil(side / most_side)
     if factor == 1:
         return _to_rgb(image)
     blocks = (min(factor, image.width), min(factor, image.height))

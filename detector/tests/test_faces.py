@@ -1,6 +1,7 @@
 """BlazeFace finds faces where they are and nothing where none is."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 
 from detector import faces
 from detector.exceptions import ModelUnavailable
-from detector.faces import FAR, NEAR, BoundingBox, DetectedFace, FaceDetector, Look
+from detector.faces import FAR, NEAR, BoundingBox, DetectedFace, FaceDetector, Look, parts
+from detector.images import part_length
 from detector.tests.portraits import astronaut
 
 # Eileen Collins' face in the 512 px portrait, read off by eye: brow to chin, ear to ear.
@@ -55,6 +57,35 @@ def test_a_small_face_in_a_large_scene_is_found(detector: FaceDetector, scene_si
     found = face.to_pixels(scene_side, scene_side)
     expected = (FACE[0] + scene_side - 700, FACE[1] + 100, FACE[2] + scene_side - 700, FACE[3] + 100)
     assert overlap(found, expected) > 0.5
+
+
+@pytest.mark.parametrize("size", [(600, 6000), (8000, 700), (600, 1560)], ids=["screenshot", "panorama", "phone"])
+@pytest.mark.parametrize("place", [0.0, 0.37, 0.62, 1.0])
+def test_the_face_in_a_long_picture_is_found_where_it_is(
+    detector: FaceDetector, size: tuple[int, int], place: float
+) -> None:
+    scene = Image.new("RGB", size, (96, 128, 160))
+    left, top = (round(place * (side - 512)) if side > 700 else 50 for side in size)
+    scene.paste(Image.fromarray(astronaut()), (left, top))
+
+    (face,) = detector.detect(scene)
+
+    expected = (FACE[0] + left, FACE[1] + top, FACE[2] + left, FACE[3] + top)
+    assert overlap(face.to_pixels(*size), expected) > 0.5
+
+
+@pytest.mark.parametrize("size", [(100, 100), (100, 250), (1000, 101), (33, 251), (32, 40_000), (2500, 1000)])
+def test_parts_cover_a_picture_and_overlap_by_its_short_side(size: tuple[int, int]) -> None:
+    found = parts(*size)
+    along = 0 if size[0] > size[1] else 1
+    spans = [(part[along], part[along + 2]) for part in found]
+
+    assert [part[1 - along] for part in found] == [0] * len(found)
+    assert [part[3 - along] for part in found] == [size[1 - along]] * len(found)
+    assert (spans[0][0], spans[-1][1]) == (0, max(size))
+    assert {end - start for start, end in spans} == {part_length(*size)}
+    assert all(before[1] - after[0] >= min(size) for before, after in pairwise(spans))
+    assert len(found) <= 16
 
 
 def row_of_portraits(sizes: list[int]) -> NDArray[np.uint8]:

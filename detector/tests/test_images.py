@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from detector.exceptions import InvalidImage
-from detector.images import LEAST_SIDE, WORKING_SIDE, decode_again, decode_image, encode_jpeg, fitted
+from detector.images import LEAST_SIDE, WORKING_SIDE, decode_again, decode_image, encode_jpeg, fitted, part_length
 from detector.tests.factories import make_picture
 
 
@@ -143,6 +143,26 @@ def test_large_pictures_are_kept_at_working_size(file_format: str) -> None:
     assert np.abs(image.pixels[10, 10].astype(int) - (255, 0, 0)).max() < 8
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [
+        ((1200, 500), (1200, 500)),
+        ((600, 6000), (600, 6000)),  # of which parts of 600 x 1200 are looked at
+        ((9000, 1000), (4500, 500)),
+        ((50, 40_000), {"JPEG": (13, 10_000), "PNG": (17, 13_334)}),
+    ],
+)
+def test_of_long_pictures_more_is_kept(
+    file_format: str, size: tuple[int, int], kept: tuple[int, int] | dict[str, tuple[int, int]]
+) -> None:
+    image = decode_image(saved(Image.new("RGB", size, "red"), file_format))
+
+    assert image.picture.size == (kept[file_format] if isinstance(kept, dict) else kept)
+    assert part_length(*image.picture.size) >= min(LEAST_SIDE, part_length(*size))
+    assert image.picture.width * image.picture.height <= WORKING_SIDE**2
+
+
 @pytest.mark.parametrize(
     ("side", "kept", "finer"),
     [(600, 600, None), (1919, 1919, None), (1920, 960, 1920), (4000, 1000, 2000), (7700, 963, 1925)],
@@ -151,10 +171,10 @@ def test_a_jpeg_is_decoded_at_the_least_scale_that_will_do(side: int, kept: int,
     # Turned, as phones store it: 6 is a quarter turn.
     exif = Image.Exif()
     exif[0x0112] = 6
-    upright = Image.fromarray(quadrants(side // 4, side))
+    upright = Image.fromarray(quadrants(side // 2, side))
     image = decode_image(saved(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif))
 
-    assert (image.width, image.height) == (side // 4, side)
+    assert (image.width, image.height) == (side // 2, side)
     assert image.picture.height == kept
     fine = image.finer()
     assert (fine and fine.height) == finer
@@ -168,7 +188,7 @@ def test_a_jpeg_is_decoded_at_the_least_scale_that_will_do(side: int, kept: int,
 def test_too_little_memory_for_any_step_is_an_invalid_image(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = saved(Image.fromarray(quadrants(2000, 400)), "JPEG", exif=exif)
+    data = saved(Image.fromarray(quadrants(2000, 1000)), "JPEG", exif=exif)
     image = decode_image(data)
 
     def fail(*args: object) -> None:
@@ -183,7 +203,7 @@ def test_too_little_memory_for_any_step_is_an_invalid_image(monkeypatch: pytest.
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
 def test_what_was_decoded_whole_is_not_decoded_again(file_format: str) -> None:
-    image = decode_image(saved(Image.fromarray(quadrants(4000, 1000)), file_format))
+    image = decode_image(saved(Image.fromarray(quadrants(4000, 2000)), file_format))
 
     assert image.picture.width == 2000
     assert image.finer() is None
@@ -306,7 +326,7 @@ def in_one_go(image: Image.Image, blocks: tuple[int, int]) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("mode", ["P", "1", "LA", "RGBA"])
 def test_converting_in_tiles_gives_the_same_picture_as_in_one_go(mode: str) -> None:
     """4100 is no multiple of a tile, nor of the three pixels that become one."""
-    photo = Image.open(io.BytesIO(make_picture(4100, 1301, file_format="PNG")))
+    photo = Image.open(io.BytesIO(make_picture(4100, 1701, file_format="PNG")))
     alpha = Image.linear_gradient("L").resize(photo.size)
     image = photo.convert("RGB").quantize(64) if mode == "P" else photo.convert(mode)
     if mode in ("LA", "RGBA"):
@@ -314,7 +334,7 @@ def test_converting_in_tiles_gives_the_same_picture_as_in_one_go(mode: str) -> N
 
     pixels = decode_image(saved(image, "PNG")).pixels
 
-    assert pixels.shape == (434, 1367, 3)
+    assert pixels.shape == (567, 1367, 3)
     assert np.abs(pixels.astype(int) - in_one_go(image, (3, 3))).max() <= 1
 
 

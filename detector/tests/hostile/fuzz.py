@@ -15,7 +15,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from detector.exceptions import InvalidImage
-from detector.images import ACCEPTED_FORMATS, WORKING_SIDE, decode_image
+from detector.images import ACCEPTED_FORMATS, WORKING_SIDE, decode_image, part_length
 from detector.tests.hostile.workshop import (
     PNG_START,
     blank_png,
@@ -133,7 +133,8 @@ def examine(data: bytes) -> str:
     assert image.format in ACCEPTED_FORMATS
     assert image.pixels.ndim == 3
     assert image.pixels.shape[2] == 3
-    assert max(image.pixels.shape) <= WORKING_SIDE
+    assert part_length(*image.picture.size) <= WORKING_SIDE
+    assert image.picture.width * image.picture.height <= WORKING_SIDE**2
     return "picture decoded twice" if decodes_again(data) else "picture"
 
 
