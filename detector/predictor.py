@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.exceptions import AnalysisFailed, ModelUnavailable
-from detector.faces import MAX_FACES, BoundingBox, DetectedFace, FaceDetector
+from detector.faces import BoundingBox, DetectedFace, FaceDetector
 from detector.images import DecodedImage, Picture
 from detector.interpreters import Runner, RunnerPool
 from detector.preprocessing import face_input, scaled, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
+MAX_FACES = 20
 
 
 class Verdict(StrEnum):
@@ -105,12 +106,14 @@ class Prediction:
         model_version: `ModelSpec.version` of the model that judged.
         rule: The rule that turns the probability into the verdict.
         timings_ms: Wall time in ms of `decode`, `faces`, `network` and their sum `total`.
+        unjudged_faces: How many smaller faces were found and not judged.
     """
 
     faces: tuple[FacePrediction, ...]
     model_version: str
     rule: DecisionRule
     timings_ms: dict[str, float]
+    unjudged_faces: int = 0
 
     @property
     def fake_probability(self) -> float | None:
@@ -209,7 +212,7 @@ class Classifier(Protocol):
 class FaceFinder(Protocol):
     """Finds faces."""
 
-    def detect(self, picture: Image.Image, *, max_faces: int) -> list[DetectedFace]:
+    def detect(self, picture: Image.Image) -> list[DetectedFace]:
         """Returns the faces in the RGB picture, largest first."""
 
 
@@ -311,10 +314,12 @@ class Predictor:
         """
         started = time.perf_counter()
         try:
-            found = self._face_finder.detect(image.picture, max_faces=max_faces)
+            found = self._face_finder.detect(image.picture)
         except (RuntimeError, ValueError) as error:
             raise AnalysisFailed(f"The face detector failed: {error}") from error
         faces_ms = (time.perf_counter() - started) * 1000
+        unjudged = found[max_faces:]
+        found = found[:max_faces]
         started = time.perf_counter()
         finer = image.finer() if any(self._is_coarse(face, image.picture) for face in found) else None
         finer_ms = (time.perf_counter() - started) * 1000
@@ -341,11 +346,17 @@ class Predictor:
             model_version=self.version,
             rule=rule or self.rule(self.spec.decision_threshold),
             timings_ms={**timings_ms, "total": sum(timings_ms.values())},
+            unjudged_faces=len(unjudged),
         )
 
     def rule(self, real_threshold: float) -> DecisionRule:
-        """Returns the rule with this threshold and the fitted band, which always holds the threshold."""
+        """Returns the rule with this threshold and the fitted band, which always holds the threshold.
+
+        Where fakes are assumed to be rarer the band moves up, but its lower end not above the rule's own: a Fake that
+        is as likely real would be no decided one.
+        """
         low, high = self.uncertain_band
+        low = min(low, DecisionRule().uncertain_above)
         return DecisionRule(real_threshold, min(low, real_threshold), max(high, real_threshold))
 
     def self_test(self) -> None:

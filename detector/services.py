@@ -76,6 +76,23 @@ def named_predictor(name: str) -> Predictor:
     return get_predictor(model_dir, num_threads=settings.PREDICTOR_THREADS, prior=settings.FAKE_PRIOR)
 
 
+def active_version() -> str | None:
+    """The weights that judge new uploads, whatever share of fakes is assumed; None while there are none."""
+    try:
+        return active_predictor().version.partition("@")[0]
+    except ModelUnavailable:
+        return None
+
+
+def is_fitted(rule: DecisionRule) -> bool:
+    """Whether it is the rule, with the band, that the active model was measured with; nothing speaks against it while
+    there is no model."""
+    try:
+        return rule == active_predictor().rule(DecisionRule().real_threshold)
+    except ModelUnavailable:
+        return True
+
+
 def active_rule() -> DecisionRule:
     """The rule for new uploads: the threshold of the settings, and the model's own band unless a setting moves it."""
     threshold = settings.REAL_THRESHOLD
@@ -393,6 +410,7 @@ def _apply(detection: Detection, prediction: Prediction) -> None:
     detection.fake_probability = prediction.fake_probability
     detection.model_version = prediction.model_version
     detection.faces = [face.as_dict() for face in prediction.faces]
+    detection.unjudged_faces = prediction.unjudged_faces
     detection.timings_ms = dict(prediction.timings_ms)
 
 

@@ -181,6 +181,7 @@ def _detection_page(
     context = {
         "detection": detection,
         "faces": faces_for_display(detection),
+        "face_count": len(detection.faces) + detection.unjudged_faces,
         "can_delete": is_own,
         "can_appeal": is_own and detection.can_be_appealed,
         "appeal_error": appeal_error,
@@ -284,15 +285,20 @@ def history(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def about(request: HttpRequest) -> HttpResponse:
-    card = model_cards.read_model_card(settings.MODEL_DIR)
+    version = services.active_version()
+    card = model_cards.read_model_card(settings.MODEL_DIR, version=version)
+    rule = services.active_rule()
     context = {
+        "version": version,
+        "is_fitted_rule": services.is_fitted(rule),
         "spec": card.spec,
         "metrics": card.metrics,
         "tables": card.tables,
         "deliveries": card.deliveries,
         "folds": card.folds,
         "prior": settings.FAKE_PRIOR,
-        "rule": services.active_rule(),
+        "rule": rule,
+        "max_faces": settings.MAX_FACES,
         "retention_days": settings.RETENTION_DAYS,
     }
     return render(request, "detector/about.html", context)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ class FakePredictor:
         self.images.append(image)
         if self.error:
             raise self.error
-        return make_prediction(*self.fake_probabilities[:max_faces], rule=rule)
+        prediction = make_prediction(*self.fake_probabilities[:max_faces], rule=rule)
+        return replace(prediction, unjudged_faces=len(self.fake_probabilities[max_faces:]))
 
     def reserve(self, count: int) -> None:
         """Nothing has to be made ready."""

@@ -10,6 +10,7 @@ from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
 from detector.model_cards import read_model_card
+from detector.tests.factories import FakePredictor
 
 URL = reverse("detector:about")
 
@@ -145,6 +146,52 @@ def test_the_shipped_model_s_figures_are_shown(client: Client) -> None:
     assert response.context["spec"]["version"]
     auc = response.context["tables"][0]["rows"][0]["auc"]
     assertContains(response, f"{auc:.3f}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("loaded", "in_spec", "are_shown"), [("7", "7", True), ("7", "8", True), ("6", "7", False)])
+def test_only_figures_of_the_model_in_use_are_shown(
+    client: Client, model_dir: Path, predictor: FakePredictor, loaded: str, in_spec: str, are_shown: bool
+) -> None:
+    """Whoever trains anew replaces the files of the folder while this process goes on with what it has loaded."""
+    write_metrics(model_dir, {"test": {"overall": FIGURES}})
+    (model_dir / "spec.json").write_text(json.dumps({"version": in_spec}))
+    predictor.version = f"{loaded}@0.2"
+
+    page = client.get(URL).content.decode()
+
+    assert ("0.912" in page) is are_shown
+    assert ("No measured figures lie beside the model in use" in page) is not are_shown
+
+
+@pytest.mark.parametrize(("version", "are_shown"), [("7", True), ("8", False)])
+def test_figures_of_another_spec_are_left_out(model_dir: Path, version: str, are_shown: bool) -> None:
+    write_metrics(model_dir, {"test": {"overall": FIGURES}})
+    (model_dir / "spec.json").write_text(json.dumps({"version": version}))
+    assert bool(read_model_card(model_dir).tables) is are_shown
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("changed", "is_said"), [({}, False), ({"REAL_THRESHOLD": 0.9}, True), ({"UNCERTAIN_ABOVE": 0.1}, True)]
+)
+def test_a_moved_mark_is_told_from_what_was_measured(
+    client: Client,
+    model_dir: Path,
+    predictor: FakePredictor,
+    settings: Settings,
+    changed: dict[str, float],
+    is_said: bool,
+) -> None:
+    write_metrics(model_dir, {"test": {"overall": FIGURES}})
+    predictor.version = "7"
+    for name, value in changed.items():
+        setattr(settings, name, value)
+
+    page = client.get(URL).content.decode()
+
+    assert ("have moved the marks" in page) is is_said
+    assert ("correct verdicts under the rule above" in page) is not is_said
 
 
 @pytest.mark.django_db

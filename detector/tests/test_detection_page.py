@@ -48,6 +48,12 @@ def test_a_visitor_sees_their_result(visitor: Client, values: dict[str, Any], se
     assert response["Cache-Control"] == "private, no-store"
 
 
+def test_faces_that_were_not_judged_are_named(visitor: Client) -> None:
+    detection = make_detection(0.1, 0.2, unjudged_faces=4)
+    assertContains(visitor.get(address(detection)), "Only the 2 largest of the 6 faces found were judged")
+    assertContains(visitor.get(address(detection)), "4 smaller faces were not judged")
+
+
 def test_a_result_with_its_heat_map_takes_few_queries(
     visitor: Client, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:

@@ -71,8 +71,8 @@ class FakeFaceFinder:
     def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
         self.boxes = boxes
 
-    def detect(self, picture: Image.Image, *, max_faces: int) -> list[DetectedFace]:
-        return [DetectedFace(box, 0.9, np.zeros((6, 2), np.float32)) for box in self.boxes[:max_faces]]
+    def detect(self, picture: Image.Image) -> list[DetectedFace]:
+        return [DetectedFace(box, 0.9, np.zeros((6, 2), np.float32)) for box in self.boxes]
 
 
 def make_image(width: int = 800, height: int = 600, *, reduced_by: int = 2) -> DecodedImage:
@@ -143,6 +143,12 @@ def test_the_spec_s_own_prior_changes_nothing() -> None:
 def test_the_band_holds_the_threshold(threshold: float, band: tuple[float, float]) -> None:
     rule = Predictor(SPEC, FakeClassifier(), FakeFaceFinder()).rule(threshold)
     assert (rule.uncertain_above, rule.uncertain_up_to) == pytest.approx(band)
+
+
+@pytest.mark.parametrize(("prior", "above"), [(0.05, 0.3), (0.5, 0.3), (0.9, 1 / 22)])
+def test_a_fake_that_may_well_be_real_is_uncertain_at_every_prior(prior: float, above: float) -> None:
+    rule = Predictor(SPEC, FakeClassifier(), FakeFaceFinder(), prior=prior).rule(0.7)
+    assert rule.uncertain_above == pytest.approx(above)
 
 
 def test_the_threshold_can_be_set() -> None:
@@ -220,7 +226,7 @@ def test_a_small_face_is_judged_from_more_pixels_of_the_file() -> None:
 
 def test_a_broken_face_detector_gives_no_score() -> None:
     class BrokenFaceFinder(FakeFaceFinder):
-        def detect(self, picture: Image.Image, *, max_faces: int) -> list[DetectedFace]:
+        def detect(self, picture: Image.Image) -> list[DetectedFace]:
             raise RuntimeError("Failed to allocate memory for tensors")
 
     with pytest.raises(AnalysisFailed, match="Failed to allocate"):
@@ -229,7 +235,8 @@ def test_a_broken_face_detector_gives_no_score() -> None:
 
 def test_at_most_max_faces_are_judged() -> None:
     finder = FakeFaceFinder(*[(0.1, 0.1, 0.2, 0.2)] * 5)
-    assert len(Predictor(SPEC, FakeClassifier(*[0.1] * 5), finder).predict(make_image(), max_faces=3).faces) == 3
+    prediction = Predictor(SPEC, FakeClassifier(*[0.1] * 5), finder).predict(make_image(), max_faces=3)
+    assert (len(prediction.faces), prediction.unjudged_faces) == (3, 2)
 
 
 @pytest.mark.parametrize(("probability", "passes"), [(0.25, True), (0.25009, True), (0.2502, False), (0.9, False)])
