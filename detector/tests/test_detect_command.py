@@ -68,8 +68,12 @@ def test_json_says_everything_about_a_judged_picture(predictor: FakePredictor, t
             "path": str(picture),
             "status": "done",
             "verdict": "fake",
+            "is_uncertain": False,
             "fake_probability": 0.75,
             "real_probability": 0.25,
+            "threshold": 0.7,
+            "uncertain_above": 0.3,
+            "uncertain_up_to": 0.7,
             "faces": [
                 {"box": [100, 60, 80, 80], "fake_probability": 0.75},
                 {"box": [140, 60, 80, 80], "fake_probability": 0.25},
@@ -88,13 +92,36 @@ def test_json_makes_nothing_up_without_a_face(predictor: FakePredictor, tmp_path
             "path": str(picture),
             "status": "no_face",
             "verdict": None,
+            "is_uncertain": None,
             "fake_probability": None,
             "real_probability": None,
+            "threshold": 0.7,
+            "uncertain_above": 0.3,
+            "uncertain_up_to": 0.7,
             "faces": [],
             "model_version": "test-1",
             "error": None,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("fake_probability", "verdict", "is_uncertain"),
+    [(0.95, "fake", False), (0.5, "fake", True), (0.25, "real", True), (0.125, "real", False)],
+)
+def test_json_says_what_is_uncertain_and_by_which_rule(
+    predictor: FakePredictor,
+    tmp_path: Path,
+    settings: Settings,
+    fake_probability: float,
+    verdict: str,
+    is_uncertain: bool,
+) -> None:
+    settings.UNCERTAIN_ABOVE, settings.UNCERTAIN_UP_TO = 0.125, 0.8
+    predictor.fake_probabilities = (fake_probability,)
+    (record,) = records(write(tmp_path / "a.jpg"))
+    assert (record["verdict"], record["is_uncertain"]) == (verdict, is_uncertain)
+    assert (record["threshold"], record["uncertain_above"], record["uncertain_up_to"]) == (0.7, 0.125, 0.8)
 
 
 @pytest.mark.parametrize(

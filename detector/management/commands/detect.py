@@ -42,7 +42,7 @@ class Command(BaseCommand):
             record = judge(path, predictor, rule)
             counts[record["status"]] += 1
             with tqdm.external_write_mode(file=sys.stderr):
-                self.stdout.write(json.dumps(record) if options["json"] else describe(record, rule))
+                self.stdout.write(json.dumps(record) if options["json"] else describe(record))
         self.stderr.write(
             f"{len(paths)} picture{'' if len(paths) == 1 else 's'}: {counts['done']} judged, "
             f"{counts['no_face']} without a face, {counts['error']} failed",
@@ -59,8 +59,12 @@ def judge(path: Path, predictor: Predictor, rule: DecisionRule) -> dict[str, Any
         "path": str(path),
         "status": "error",
         "verdict": None,
+        "is_uncertain": None,
         "fake_probability": None,
         "real_probability": None,
+        "threshold": rule.real_threshold,
+        "uncertain_above": rule.uncertain_above,
+        "uncertain_up_to": rule.uncertain_up_to,
         "faces": [],
         "model_version": predictor.version,
         "error": None,
@@ -81,6 +85,7 @@ def _result(prediction: Prediction) -> dict[str, Any]:
     return {
         "status": "done",
         "verdict": prediction.verdict.value,
+        "is_uncertain": prediction.rule.is_uncertain(prediction.fake_probability),
         "fake_probability": prediction.fake_probability,
         "real_probability": prediction.real_probability,
         "faces": [{"box": list(face.bbox), "fake_probability": face.fake_probability} for face in prediction.faces],
@@ -88,13 +93,13 @@ def _result(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def describe(record: dict[str, Any], rule: DecisionRule) -> str:
+def describe(record: dict[str, Any]) -> str:
     if record["status"] == "error":
         return f"{record['path']}: error: {record['error']}"
     if record["status"] == "no_face":
         return f"{record['path']}: no face found, so no verdict"
     count = len(record["faces"])
-    verdict = WORDS[record["verdict"]] + (", uncertain" if rule.is_uncertain(record["fake_probability"]) else "")
+    verdict = WORDS[record["verdict"]] + (", uncertain" if record["is_uncertain"] else "")
     return (
         f"{record['path']}: {verdict}, {record['real_probability']:.1%} real ({count} face{'' if count == 1 else 's'})"
     )
