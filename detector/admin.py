@@ -11,7 +11,8 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import Max, Min, QuerySet
+from django.db.models import F, Max, Min, Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
@@ -351,8 +352,7 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
 
     @admin.display(description="verdict", ordering="verdict")
     def machine_verdict(self, detection: Detection) -> str:
-        said = detection.get_verdict_display() or detection.get_status_display()
-        return f"{said}, uncertain" if detection.is_uncertain else said
+        return detection.verdict_words
 
     # Not empty_value=, which a detection's own page overlooks: there it said "None".
     @admin.display(description="fake probability", ordering="fake_probability")
@@ -461,16 +461,64 @@ class QueueAdmin(BoundedAdmin):
         return detection.original_name or "unnamed"
 
 
+class MachineAnswerFilter(admin.SimpleListFilter):
+    """Keeps what the machine had decided apart from what it only leaned to, as the list does."""
+
+    title = "machine verdict"
+    parameter_name = "machine_answer"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("real", "Real"),
+            ("uncertain_real", "Real, uncertain"),
+            ("fake", "Fake"),
+            ("uncertain_fake", "Fake, uncertain"),
+            ("not_applicable", "Not applicable"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Review]) -> QuerySet[Review]:
+        answer = self.value()
+        if answer is None:
+            return queryset
+        # As DecisionRule.is_uncertain() has it.
+        band = Q(machine_verdict="fake", real_probability__gt=F("uncertain_above"))
+        band |= Q(machine_verdict="real", real_probability__lte=Coalesce("uncertain_up_to", "threshold"))
+        reviews = queryset.filter(machine_verdict=answer.removeprefix("uncertain_"))
+        reviews = reviews.alias(real_probability=1.0 - F("fake_probability"))
+        return reviews.filter(band) if answer.startswith("uncertain_") else reviews.exclude(band)
+
+
 @admin.register(Review)
 class ReviewAdmin(ExportMixin, BoundedAdmin):
     """Every review, read-only: the database refuses anything but adding one, which the review page does."""
 
-    list_display = ["created_at", "verdict", "machine_verdict", "reviewer", "is_blind", "seconds_spent", "is_sampled"]
-    list_filter = ["verdict", "machine_verdict", "is_blind", "is_sampled", "model_version", "created_at"]
+    list_display = ["created_at", "verdict", "machine_answer", "reviewer", "is_blind", "seconds_spent", "is_sampled"]
+    list_filter = ["verdict", MachineAnswerFilter, "is_blind", "is_sampled", "model_version", "created_at"]
     list_select_related = ["reviewer"]
     actions = ["export_csv", "export_json"]
     search_fields = ["note", "reviewer__username"]
     date_hierarchy = "created_at"
+    fields = [
+        "detection",
+        "detection_key",
+        "uploaded_on",
+        "ordinal",
+        "reviewer",
+        "reviewer_key",
+        "verdict",
+        "note",
+        "is_blind",
+        "seconds_spent",
+        "created_at",
+        "machine_answer",
+        "shown_probability",
+        "threshold",
+        "uncertain_above",
+        "uncertain_up_to",
+        "model_version",
+        "is_sampled",
+        "sample_percent",
+    ]
 
     class Media:
         css = {"all": ["detector/admin.css"]}
@@ -487,6 +535,14 @@ class ReviewAdmin(ExportMixin, BoundedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
         return False
+
+    @admin.display(description="machine verdict", ordering="machine_verdict")
+    def machine_answer(self, review: Review) -> str:
+        return review.machine_words or "none"
+
+    @admin.display(description="fake probability")
+    def shown_probability(self, review: Review) -> str:
+        return percent(review.fake_probability) or "none"
 
 
 admin.site.unregister([User, Group])

@@ -287,7 +287,7 @@ class Detection(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.original_name or self.pk} ({self.get_verdict_display() or self.get_status_display()})"
+        return f"{self.original_name or self.pk} ({self.verdict_words})"
 
     def get_absolute_url(self) -> str:
         return reverse("detector:detection", args=[self.pk])
@@ -354,8 +354,7 @@ class Detection(models.Model):
     @property
     def rule(self) -> DecisionRule:
         """The rule that was in force when the verdict was given."""
-        up_to = self.threshold if self.uncertain_up_to is None else self.uncertain_up_to
-        return DecisionRule(self.threshold, self.uncertain_above, up_to)
+        return rule_of(self)
 
     @property
     def real_probability(self) -> float | None:
@@ -366,11 +365,23 @@ class Detection(models.Model):
         return self.rule.is_uncertain(self.fake_probability)
 
     @property
+    def verdict_words(self) -> str:
+        """The machine's verdict as "Real", "Fake, uncertain" or "Failed"."""
+        said = self.get_verdict_display() or self.get_status_display()
+        return f"{said}, uncertain" if self.is_uncertain else said
+
+    @property
     def answer(self) -> str:
         """What a tag says: real, uncertain_real, uncertain_fake, fake, not_applicable or failed."""
         if self.status == self.Status.FAILED:
             return "failed"
         return f"uncertain_{self.verdict}" if self.is_uncertain else self.verdict
+
+
+def rule_of(row: "Detection | Review") -> DecisionRule:
+    """The rule that a row keeps, which was in force when its verdict was given."""
+    up_to = row.threshold if row.uncertain_up_to is None else row.uncertain_up_to
+    return DecisionRule(row.threshold, row.uncertain_above, up_to)
 
 
 class QueuedDetection(Detection):
@@ -429,6 +440,12 @@ class Review(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_verdict_display()} by {self.reviewer or 'a deleted account'}"
+
+    @property
+    def machine_words(self) -> str:
+        """What the machine had said, as "Real" or "Fake, uncertain"; empty where its analysis had failed."""
+        doubt = ", uncertain" if rule_of(self).is_uncertain(self.fake_probability) else ""
+        return f"{self.get_machine_verdict_display()}{doubt}"
 
 
 class Score(models.Model):

@@ -11,8 +11,7 @@ def machine_words(detection: Detection) -> str:
     """What the machine said, in a few words: "Fake, uncertain (54.0 % fake)", "No face found"."""
     if detection.status != Detection.Status.DONE:
         return detection.get_status_display()
-    doubt = ", uncertain" if detection.is_uncertain else ""
-    return f"{detection.get_verdict_display()}{doubt} ({percent(detection.fake_probability)} fake)"
+    return f"{detection.verdict_words} ({percent(detection.fake_probability)} fake)"
 
 
 def answer(rule: DecisionRule, fake_probability: float) -> str:

@@ -18,6 +18,7 @@ from pytest_django.asserts import assertContains, assertNotContains
 from detector import admin as detector_admin
 from detector.admin import ListedDetections
 from detector.models import Detection
+from detector.templatetags.display import percent
 from detector.tests.factories import make_detection, make_review, make_user
 
 pytestmark = pytest.mark.django_db
@@ -355,6 +356,31 @@ def test_reviews_are_listed_and_cannot_be_touched(admin_client: Client) -> None:
     assert admin_client.post(address, {"verdict": "fake"}).status_code == HTTPStatus.FORBIDDEN
     review.refresh_from_db()
     assert review.verdict == "real"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "probabilities", "up_to"),
+    [
+        ("real", "Real", [0.01], 0.95),
+        ("real", "Real", [0.29], None),  # from before there was such a band
+        ("uncertain_real", "Real, uncertain", [0.2878754734992981], 0.95),
+        ("fake", "Fake", [0.95], 0.95),
+        ("uncertain_fake", "Fake, uncertain", [0.5], 0.95),
+        ("not_applicable", "Not applicable", [], 0.95),
+    ],
+)
+def test_a_review_says_whether_the_machine_was_sure(
+    admin_client: Client, answer: str, words: str, probabilities: list[float], up_to: float | None
+) -> None:
+    detection = make_detection(*probabilities, no_face=not probabilities, uncertain_up_to=up_to)
+    review = make_review(detection, "cant_tell")
+    for chosen in ("real", "uncertain_real", "fake", "uncertain_fake", "not_applicable"):
+        listed = admin_client.get(reverse("admin:detector_review_changelist"), {"machine_answer": chosen})
+        shown = re.findall(r'field-machine_answer">([^<]*)<', listed.content.decode())
+        assert shown == ([words] if chosen == answer else [])
+    page = admin_client.get(reverse("admin:detector_review_change", args=[review.pk])).content.decode()
+    assert re.findall(r'<div class="readonly">((?:Real|Fake|Not).*)</div>', page) == [words]
+    assert f'<div class="readonly">{percent(detection.fake_probability) or "none"}</div>' in page
 
 
 def test_nobody_adds_a_detection_by_hand(admin_client: Client) -> None:

@@ -83,6 +83,9 @@ def test_the_newest_comes_first() -> None:
     ("values", "text"),
     [
         ({}, "holiday.jpg (Fake)"),
+        ({"fake_probability": 0.5}, "holiday.jpg (Fake, uncertain)"),
+        ({"fake_probability": 0.1, "verdict": "real", "uncertain_up_to": 0.95}, "holiday.jpg (Real, uncertain)"),
+        ({"fake_probability": 0.1, "verdict": "real", "uncertain_up_to": 0.85}, "holiday.jpg (Real)"),
         ({"failed": True}, "holiday.jpg (Failed)"),
         ({"no_face": True}, "holiday.jpg (Not applicable)"),
     ],
