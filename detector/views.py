@@ -148,7 +148,7 @@ def _upload_page(request: HttpRequest, form: UploadForm, status: int = HTTPStatu
         "max_upload_bytes": settings.MAX_UPLOAD_BYTES,
         "max_upload_megapixels": f"{settings.MAX_UPLOAD_PIXELS / 1_000_000:g}",
         "accepted_formats": ACCEPTED_FORMATS,
-        "threshold": settings.REAL_THRESHOLD,
+        "rule": services.active_rule(),
         "retention_days": settings.RETENTION_DAYS,
     }
     return render(request, "detector/upload.html", context, status=status)

@@ -1,5 +1,6 @@
 import gc
 import json
+import re
 import weakref
 from datetime import timedelta
 from http import HTTPStatus
@@ -43,6 +44,36 @@ def test_the_page_says_what_is_accepted_and_how_many_uploads_are_left(client: Cl
     assert response.context["max_upload_megapixels"] == "50"
     assert response.context["redis_down"] is False
     assertContains(response, "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("above", "up_to", "legend"),
+    [
+        (
+            0.3,
+            0.972,
+            [
+                "Real The model gives the face a probability of more than 97.2 % of being real.",
+                "Fake It gives 30 % or less: the face may be swapped, edited or generated.",
+                "Real, uncertain Fake, uncertain In between it leans to real above 70 %, else to fake,"
+                " but without conviction. Look closer.",
+            ],
+        ),
+        (0.3, 0.7, ["more than 70 %", "30 % or less", "Fake, uncertain In between it leans to fake, but without"]),
+        (0.7, 0.8, ["more than 80 %", "70 % or less", "Real, uncertain In between it leans to real, but without"]),
+        (0.7, 0.7, ["more than 70 %", "70 % or less"]),
+    ],
+)
+def test_the_legend_follows_the_rule_in_force(
+    client: Client, settings: Settings, above: float, up_to: float, legend: list[str]
+) -> None:
+    settings.UNCERTAIN_ABOVE, settings.UNCERTAIN_UP_TO = above, up_to
+    content = client.get(URL).content.decode().replace("\N{NO-BREAK SPACE}", " ")
+    items = content[content.index('<ul class="legend">') :].split("</ul>")[0].split("<li>")[1:]
+    shown = [" ".join(re.sub(r"<[^>]*>", " ", item).split()) for item in items]
+    assert len(shown) == len(legend) + 1
+    assert all(words in item for words, item in zip(legend, shown, strict=False))
+    assert shown[-1].startswith("No face")
 
 
 def test_looking_at_the_page_uses_no_upload_up(client: Client) -> None:
