@@ -255,8 +255,9 @@ def detection_thumbnail(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def detection_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     detection = get_object_or_404(Detection.objects.owned_by(request), pk=pk)
+    what = "The picture and its result were deleted." if detection.has_picture else "The result was deleted."
     services.detection_delete(detection=detection)
-    messages.success(request, "The picture and its result were deleted.")
+    messages.success(request, what)
     return redirect("detector:history")
 
 

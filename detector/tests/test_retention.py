@@ -71,6 +71,34 @@ def test_a_photo_that_is_not_to_be_kept_is_judged_and_never_written(
     assertContains(visitor.get(reverse("detector:history")), "Photo not kept")
 
 
+DELETES_PHOTO = "The photo and its result are removed for good."
+DELETES_RESULT = "The result is removed for good"
+REVIEWS_STAY = "What reviewers wrote of it stays"
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("is_reviewed", [True, False])
+def test_deleting_promises_what_it_does(visitor: Client, is_kept: bool, is_reviewed: bool) -> None:
+    detection = make_detection()
+    if is_reviewed:
+        make_review(detection)
+    if not is_kept:
+        services.picture_forget(detection=detection)
+    content = visitor.get(detection.get_absolute_url()).content.decode()
+    promised = [words in content for words in ("Delete this photo", DELETES_PHOTO)]
+    assert promised == [is_kept, is_kept]
+    promised = [words in content for words in ("Delete this result", DELETES_RESULT)]
+    assert promised == [not is_kept, not is_kept]
+    assert (REVIEWS_STAY in content) is is_reviewed
+    answer = visitor.post(reverse("detector:detection-delete", args=[detection.pk]), follow=True)
+    assertContains(answer, "The picture and its result were deleted." if is_kept else "The result was deleted.")
+    assert Review.objects.count() == is_reviewed
+
+
+def test_about_says_that_reviews_stay(client: Client) -> None:
+    assertContains(client.get(reverse("detector:about")), "If people reviewed it, their reviews stay")
+
+
 def test_a_failed_analysis_of_such_a_photo_leaves_none_either(
     visitor: Client, predictor: FakePredictor, media_root: Path
 ) -> None:
