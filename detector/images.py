@@ -90,6 +90,17 @@ _UNPAINTED = frozenset((127, 128))
 _INCOMPLETE = "The picture is damaged or incomplete and could not be read to its end."
 _TOO_MANY_PARTS = "The picture is stored in far more parts than any photo."
 
+# What people take for an ordinary photo as well, by how it begins. HEIC and AVIF name themselves among several brands.
+_OTHER_FORMATS = {
+    "an AVIF": re.compile(rb".{4}ftyp(?:.{4}){0,32}?avi[fs]", re.DOTALL),
+    "a HEIC": re.compile(rb".{4}ftyp(?:.{4}){0,32}?(?:hei[cmsx]|hev[cmsx])", re.DOTALL),
+    "a JPEG 2000": re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+    "a JPEG XL": re.compile(rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a"),
+    "a GIF": re.compile(rb"GIF8[79]a"),
+    "a TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "a BMP": re.compile(rb"BM.{4}\0{4}", re.DOTALL),
+}
+
 # What Pillow's decoders raise on damaged data, by format; an AssertionError on a palette picture without a palette.
 _DECODER_ERRORS = (
     OSError,
@@ -448,9 +459,7 @@ def _open(data: bytes) -> Image.Image:
     except _BOMBS as error:
         raise InvalidImage("The picture has far too many pixels.", code="too_many_pixels") from error
     except UnidentifiedImageError as error:
-        raise InvalidImage(
-            "This is not a JPEG, PNG or WebP picture. The content counts, not the file name.", code="format"
-        ) from error
+        raise InvalidImage(_other_format_sentence(data), code="format") from error
     except _DECODER_ERRORS as error:
         raise InvalidImage("The picture's header is damaged.", code="broken") from error
 
@@ -514,6 +523,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = Image.new("RGBA", rgba.size, "white")
         image.alpha_composite(rgba)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _other_format_sentence(data: bytes) -> str:
+    """Returns what to do with a file that is none of `ACCEPTED_FORMATS`."""
+    for name, start in _OTHER_FORMATS.items():
+        if start.match(data):
+            return f"This is {name} picture, not a JPEG, PNG or WebP. Save or export it as JPEG and try again."
+    return (
+        "This is not a JPEG, PNG or WebP picture. The content counts, not the file name. Save or export other pictures "
+        "as JPEG."
+    )
 
 
 def _megabytes(byte_count: int) -> str:

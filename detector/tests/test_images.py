@@ -244,6 +244,34 @@ def test_other_formats_are_refused_whatever_they_are_called(name: str) -> None:
     assert caught.value.code == "format"
 
 
+ISO_MEDIA = b"\0\0\0\x20ftyp%b\0\0\0\0mif1%b" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (OTHER_FORMATS["GIF"], "a GIF picture"),
+        (OTHER_FORMATS["TIFF"], "a TIFF picture"),
+        (OTHER_FORMATS["BMP"], "a BMP picture"),
+        (ISO_MEDIA % (b"heic", b"miaf"), "a HEIC picture"),
+        (ISO_MEDIA % (b"mif1", b"heic"), "a HEIC picture"),
+        (ISO_MEDIA % (b"avif", b"miaf"), "an AVIF picture"),
+        (ISO_MEDIA % (b"mif1", b"avif"), "an AVIF picture"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "a JPEG 2000 picture"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100), "a JPEG XL picture"),
+        (ISO_MEDIA % (b"isom", b"mp42"), None),
+        (b"BMX is my hobby, not a picture.", None),
+        (OTHER_FORMATS["text"], None),
+    ],
+)
+def test_a_format_that_can_be_told_is_named(data: bytes, name: str | None) -> None:
+    with pytest.raises(InvalidImage) as caught:
+        decode_image(data)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"This is {name}, not a" if name else "This is not a JPEG, PNG or WebP picture.")
+    assert "Save or export" in sentence
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
 def test_animations_are_refused(file_format: str) -> None:
     frames = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
