@@ -372,7 +372,8 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
 
     @admin.display(description="time taken")
     def timings(self, detection: Detection) -> str:
-        taken = detection.timings_ms
+        # Without a face no network ran; what stands there is the time that nothing took.
+        taken = {stage: ms for stage, ms in detection.timings_ms.items() if detection.faces or stage != "network"}
         return ", ".join(f"{stage} {taken[stage]:.1f} ms" for stage in STAGES if stage in taken) or "-"
 
     @admin.display(description="picture")

@@ -85,12 +85,15 @@ def test_the_name_of_a_file_is_not_markup(visitor: Client) -> None:
 
 
 
-def test_a_stage_that_was_not_reached_has_no_time(visitor: Client) -> None:
-    stages = {"decode": 1.0, "faces": 2.0, "network": 0.0, "total": 3.0}
+@pytest.mark.parametrize("network_ms", [0.0, 0.0004])
+def test_a_stage_that_was_not_reached_has_no_time(visitor: Client, admin_client: Client, network_ms: float) -> None:
+    stages = {"decode": 1.0, "faces": 2.0, "network": network_ms, "total": 3.0}
     detection = make_detection(no_face=True, timings_ms=stages)
     response = visitor.get(detection.get_absolute_url())
     assertContains(response, "finding faces 2.0")
     assertNotContains(response, "network 0.0")
+    page = admin_client.get(reverse("admin:detector_detection_change", args=[detection.pk]))
+    assertContains(page, "decode 1.0 ms, faces 2.0 ms, total 3.0 ms")
 
 
 @pytest.mark.parametrize(
