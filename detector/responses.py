@@ -5,7 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.template.defaultfilters import filesizeformat
+
+from detector.templatetags.display import megabytes
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -37,5 +38,5 @@ def unreadable(request: HttpRequest) -> HttpResponse:
 
 
 def picture_too_large(request: HttpRequest) -> HttpResponse:
-    limit = filesizeformat(settings.MAX_UPLOAD_BYTES).replace("\xa0", " ")
+    limit = megabytes(settings.MAX_UPLOAD_BYTES)
     return refuse(request, "413.html", 413, f"The file is too large; at most {limit} are accepted.")
