@@ -37,6 +37,12 @@ def unreadable(request: HttpRequest) -> HttpResponse:
     return refuse(request, "400.html", 400, "The request could not be read.")
 
 
+def unknown_host(request: HttpRequest) -> HttpResponse:
+    """Without naming the host, which is whatever the client said."""
+    sentence = "This site is not set up for this address: its host name is not in ALLOWED_HOSTS."
+    return refuse(request, "400.html", 400, sentence, is_unknown_host=True)
+
+
 def picture_too_large(request: HttpRequest) -> HttpResponse:
     limit = megabytes(settings.MAX_UPLOAD_BYTES)
     return refuse(request, "413.html", 413, f"The file is too large; at most {limit} are accepted.")

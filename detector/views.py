@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.views import PasswordChangeView
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -31,7 +31,7 @@ from detector.outages import outage_answer
 from detector.presentation import faces_for_display
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
-from detector.responses import detection_gone, picture_too_large, refuse, unreadable, wants_json
+from detector.responses import detection_gone, picture_too_large, refuse, unknown_host, unreadable, wants_json
 from detector.room import get_room
 from detector.templatetags.display import duration, seconds
 from detector.visitors import ensure_visitor_key, keep_session, late_visitor_key, offer_visitor_key
@@ -385,6 +385,8 @@ def _safe_target(request: HttpRequest, target: str) -> str:
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         return picture_too_large(request)
+    if isinstance(exception, DisallowedHost):
+        return unknown_host(request)
     return unreadable(request)
 
 

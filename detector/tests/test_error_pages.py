@@ -73,6 +73,17 @@ def test_a_script_gets_a_sentence(calm_client: Client, address: str, status: int
     assert "secret detail" not in error
 
 
+def test_an_address_that_is_not_set_up_says_so_and_not_which(calm_client: Client) -> None:
+    for accept in ("text/html", "application/json"):
+        response = calm_client.get("/", headers={"host": "faces.example.org", "accept": accept})
+        assert response.status_code == HTTPStatus.BAD_REQUEST
+        content = response.content.decode()
+        assert "not set up for this address" in content
+        assert "ALLOWED_HOSTS" in content
+        assert "malformed" not in content
+        assert "faces.example" not in content
+
+
 def test_the_page_for_a_fault_needs_no_database(calm_client: Client) -> None:
     assert calm_client.get("/break/broken/").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
 
