@@ -117,6 +117,14 @@ def test_nothing_overflows_without_javascript_either(browser: Browser) -> None:
     assert browser.overflow_px() == 0
 
 
+@pytest.mark.parametrize("width", [NARROWEST, 360, 768, 1280])
+def test_a_long_name_of_an_account_makes_no_page_wider(browser: Browser, width: int) -> None:
+    browser.log_in(make_user("maria." * 12 + "gonzalez@newspaper.example"))
+    browser.resize(width)
+    browser.open("/")
+    assert browser.overflow_px() == 0
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_refused_upload_stays_accessible(browser: Browser, scheme: str, settings: Settings) -> None:
     settings.UPLOAD_RATE = "1/h"
