@@ -350,12 +350,14 @@
         finish();
         showAllowance(null);
       }
+      // Kept by the browser over a reload or on the way back: put there without a word, and only after this script ran.
+      if (!chosen && input.files.length > 0) {
+        choose(input.files[0]);
+      }
     });
 
     if (form.dataset.retryAfter) {
       wait(Number(form.dataset.retryAfter));
-    } else if (input.files.length > 0) {
-      choose(input.files[0]); // kept by the browser over a reload
     }
   }
 

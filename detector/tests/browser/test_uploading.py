@@ -107,6 +107,18 @@ def outline_of(browser: Browser, selector: str) -> str:
     return browser.find(selector).value_of_css_property("outline-style")
 
 
+def test_on_the_way_back_the_same_photo_is_still_chosen(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.open("/")
+    choose(browser, picture())
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+    browser.driver.back()
+    assert browser.sees("holiday.jpg · 320 × 240 px")
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+    assert Detection.objects.count() == 2
+
+
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_a_photo_can_be_dropped_or_pasted(browser: Browser, kind: str) -> None:
     browser.open("/")
