@@ -288,10 +288,10 @@
         wait(Math.max(1, Math.ceil(seconds)));
       } else if (request.status === 413) {
         refuse(body.error || `This file is too large; at most ${inMegabytes(maxBytes)} are accepted.`);
-      } else if (request.status === 403) {
-        showError("This page is too old to send from. Reload it and choose the photo again.");
       } else if (body.error) {
         showError(body.error);
+      } else if (request.status === 403) {
+        showError("This page is too old to send from. Reload it and choose the photo again.");
       } else {
         showError("Something broke on our side and no verdict was given. Please try again.");
       }

@@ -230,6 +230,14 @@ def test_what_the_server_refuses_is_said_in_place(browser: Browser, picture: Cal
     assert not Detection.objects.exists()
 
 
+def test_without_cookies_the_reason_is_the_server_s(browser: Browser, picture: Callable[..., str]) -> None:
+    browser.open("/")
+    choose(browser, picture())
+    browser.driver.delete_all_cookies()
+    browser.find(SUBMIT).click()
+    assert browser.sees("cookies are blocked", "#upload-error")
+
+
 def test_nothing_chosen_is_said_in_place(browser: Browser) -> None:
     browser.open("/")
     browser.script("document.querySelector('input[name=picture]').required = false")
