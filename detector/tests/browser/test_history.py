@@ -1,8 +1,9 @@
 import pytest
+from django.core.files.base import ContentFile
 from pytest_django.fixtures import Settings
 
 from detector.tests.browser.conftest import Browser
-from detector.tests.factories import make_detection, make_user
+from detector.tests.factories import make_detection, make_jpeg, make_user
 
 pytestmark = pytest.mark.redis
 
@@ -30,6 +31,18 @@ def test_the_newest_comes_first_with_thumbnail_and_verdict(browser: Browser) -> 
     browser.all(".card__link")[1].click()
     assert browser.is_at("/detections/")
     assert browser.text("h1") == "Fake"
+
+
+def test_on_a_phone_a_tall_picture_makes_no_tall_card(browser: Browser) -> None:
+    make_detection()
+    make_detection().thumbnail.save("", ContentFile(make_jpeg(64, 960)))
+    browser.become_visitor()
+    browser.resize(360)
+    browser.open("/history/")
+    loaded = "return [...document.querySelectorAll('.card__picture')].every((picture) => picture.naturalWidth > 0)"
+    browser.wait(lambda: browser.script(loaded), "a thumbnail is missing")
+    heights = [card.rect["height"] for card in browser.all(".card")]
+    assert heights[0] == heights[1] < 250
 
 
 def test_a_verdict_can_be_picked_out(browser: Browser) -> None:
