@@ -458,8 +458,9 @@ class QueueAdmin(BoundedAdmin):
         return thumbnail(detection, f"Picture {detection.original_name}")
 
     @admin.display(description="file")
-    def name(self, detection: Detection) -> str:
-        return detection.original_name or "unnamed"
+    def name(self, detection: Detection) -> SafeString:
+        name = detection.original_name or "unnamed"
+        return format_html('<span class="list-name" title="{}">{}</span>', name, name)
 
 
 class MachineAnswerFilter(admin.SimpleListFilter):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -84,6 +86,38 @@ def test_a_reviewer_who_was_overtaken_sees_by_what_and_decides_again(browser: Br
 
 
 QUEUE = "/admin/detector/queueddetection/"
+
+
+LONG = "a" * 251 + ".jpg"
+
+
+@pytest.fixture
+def long_names(live_server: object) -> Detection:
+    """Two detections in the queue of the longest names there are, one of them reviewed."""
+    fields: dict[str, Any] = {"owner": make_user("maria." * 12 + "gonzalez@newspaper.example"), "original_name": LONG}
+    make_review(make_detection(0.5, model_version="mobilenet_v2-5acc16d0@0.25", **fields), "cant_tell")
+    return make_detection(0.5, model_version="mobilenet_v2-5acc16d0@0.25", **fields)
+
+
+@pytest.mark.parametrize("page", [QUEUE, "/admin/detector/detection/", "/admin/detector/review/"])
+def test_long_names_hide_no_column(browser: Browser, reviewer: User, long_names: Detection, page: str) -> None:
+    browser.log_in(reviewer)
+    browser.open(page)
+    hidden = "const table = document.querySelector('.results'); return table.scrollWidth - table.clientWidth"
+    assert browser.script(hidden) == 0
+    if page == QUEUE:
+        assert browser.find(".field-name span").get_attribute("title") == LONG
+        browser.resize(360)
+        assert browser.find("#result_list tbody tr").rect["height"] < 150
+
+
+@pytest.mark.parametrize("page", ["change", "delete", "history", "review"])
+def test_a_long_name_makes_no_page_wider(browser: Browser, long_names: Detection, page: str) -> None:
+    browser.log_in(make_user("root." * 12 + "gonzalez@newspaper.example", is_staff=True, is_superuser=True))
+    for width in (360, 1280):
+        browser.resize(width)
+        browser.open(f"/admin/detector/detection/{long_names.pk}/{page}/")
+        assert browser.overflow_px() == 0
 
 
 def press(browser: Browser, key: str) -> None:
