@@ -1,4 +1,5 @@
 import re
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from detector import exports, known, quality_report, services, workplace
-from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review
+from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review, ReviewNeed
 from detector.presentation import faces_for_display
 from detector.similarity import from_text
 from detector.templatetags.display import percent
@@ -402,6 +403,13 @@ class QueueList(ChangeList):
         return workplace.address(result, in_queue=True)
 
 
+class NeedFilter(admin.ChoicesFieldListFilter):
+    """Without "None", which nothing in the queue needs."""
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        return (choice for choice in super().choices(changelist) if choice["display"] != ReviewNeed.NONE.label)
+
+
 @admin.register(QueuedDetection)
 class QueueAdmin(BoundedAdmin):
     """What waits for the reviewer who looks, the most needed first."""
@@ -447,7 +455,7 @@ class QueueAdmin(BoundedAdmin):
         return ["list_thumbnail", "name", *([] if settings.REVIEW_BLIND else ["review_need"]), "created_at"]
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
-        return [] if settings.REVIEW_BLIND else ["review_need"]
+        return [] if settings.REVIEW_BLIND else [("review_need", NeedFilter)]
 
     def get_urls(self) -> list[URLPattern]:
         """The list alone: every other page of a detection is DetectionAdmin's."""

@@ -245,6 +245,21 @@ def test_deciding_leads_through_the_queue_to_its_end(reviewer: Client) -> None:
     assertContains(reviewer.get(QUEUE), "Nothing waits for you.")
 
 
+@pytest.mark.parametrize(("need", "is_said"), [("2", True), ("3", True), ("1", False)])
+def test_a_filter_that_nothing_matches_is_no_empty_queue(reviewer: Client, need: str, is_said: bool) -> None:
+    make_detection(0.5)
+    response = reviewer.get(QUEUE, {"review_need__exact": need})
+    assertNotContains(response, "Nothing waits for you.")
+    assert ("Nothing that waits for you matches the filter." in response.content.decode()) is is_said
+
+
+def test_the_queue_s_filter_offers_what_can_wait_in_it(reviewer: Client) -> None:
+    make_detection(0.5)
+    (needs,) = reviewer.get(QUEUE).context["cl"].filter_specs
+    offered = [choice["display"] for choice in needs.choices(reviewer.get(QUEUE).context["cl"])]
+    assert offered == ["All", "Uncertain", "Objected to", "Second opinion", "Random sample"]
+
+
 def test_next_and_previous_follow_the_queue(reviewer: Client) -> None:
     same_moment = timezone.now()
     detections = [make_detection(0.5, created_at=same_moment) for _ in range(3)]
