@@ -125,6 +125,15 @@ def test_a_long_name_of_an_account_makes_no_page_wider(browser: Browser, width: 
     assert browser.overflow_px() == 0
 
 
+def test_axe_finds_nothing_in_a_notice_from_the_page_before(browser: Browser) -> None:
+    browser.become_visitor()
+    browser.open(make_detection().get_absolute_url())
+    browser.find(".confirm:not(.confirm--appeal) summary").click()
+    browser.find(".button--danger").click()
+    assert browser.sees("The picture and its result were deleted.", "[role=status]")
+    assert browser.axe_findings() == []
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_refused_upload_stays_accessible(browser: Browser, scheme: str, settings: Settings) -> None:
     settings.UPLOAD_RATE = "1/h"
