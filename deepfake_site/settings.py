@@ -221,6 +221,7 @@ if MEDIA_S3_BUCKET:
 # Language and time
 
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "deepfake_site.formats"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
 

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
 from detector import admin as detector_admin
@@ -309,6 +309,25 @@ def test_the_detail_shows_the_picture_with_its_faces(staff: Client) -> None:
     assertContains(response, "decode 1.0 ms, faces 2.0 ms, network 3.0 ms, total 6.0 ms")
     assertContains(response, reverse("detector:detection-image", args=[detection.pk]))
     assertContains(response, 'class="evidence__heatmap" src="data:image/png;base64,')
+
+
+def test_every_time_has_the_same_form_and_its_zone(admin_client: Client, settings: Settings) -> None:
+    settings.TIME_ZONE = "Europe/Berlin"
+    late = datetime(2026, 11, 28, 23, 5, tzinfo=UTC)
+    detection, alike = make_detection(created_at=late), make_detection(created_at=late)
+    review = make_review(alike)
+    for page in (
+        LIST,
+        change_page(detection),
+        reverse("admin:detector_detection_review", args=[alike.pk]),
+        reverse("admin:detector_queueddetection_changelist"),
+        reverse("admin:detector_review_changelist"),
+        reverse("admin:detector_review_change", args=[review.pk]),
+    ):
+        content = admin_client.get(page).content.decode()
+        assert re.findall(r"[ap]\.m\.|midnight|noon", content) == []
+        assert re.findall(r"\d:\d\d(?! CES?T)", content) == []
+    assertContains(admin_client.get(change_page(detection)), "29 Nov 2026, 00:05 CET")
 
 
 def test_the_detail_says_of_nothing_that_it_is_none_of_python_s(staff: Client) -> None:
