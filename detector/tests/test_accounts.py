@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
-from pytest_django.asserts import assertContains, assertRedirects
+from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from detector.models import Detection
 from detector.predictor import Prediction
@@ -38,6 +38,14 @@ def test_signing_up_logs_in(client: Client) -> None:
     assertContains(client.get(SIGNUP), "Sign up")
     assertRedirects(client.post(SIGNUP, NEW_ACCOUNT), UPLOAD)
     assert client.session["_auth_user_id"] == str(User.objects.get(username="ada").pk)
+
+
+def test_a_forgotten_password_and_one_to_change_lead_on(client: Client) -> None:
+    assertContains(client.get(LOGIN), "Forgot your password? Ask whoever runs this site")
+    change = f'<a href="{reverse("password_change")}">Change password</a>'
+    assertNotContains(client.get(HISTORY), change)
+    client.force_login(make_user())
+    assertContains(client.get(HISTORY), change)
 
 
 @pytest.mark.parametrize(
