@@ -260,6 +260,7 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
                     "threshold",
                     "uncertain_above",
                     "uncertain_up_to",
+                    "unjudged_faces",
                     "model_version",
                     "other_scores",
                     "status",

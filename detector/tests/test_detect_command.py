@@ -46,6 +46,7 @@ def write(path: Path, data: bytes | None = None) -> Path:
         ((0.1,), "Real, 90.0% real (1 face)"),
         ((0.9, 0.2), "Fake, 10.0% real (2 faces)"),
         ((0.5,), "Fake, uncertain, 50.0% real (1 face)"),
+        ((0.9,) * 23, "Fake, 10.0% real (20 of 23 faces)"),
         ((), "no face found, so no verdict"),
     ],
 )
@@ -78,6 +79,7 @@ def test_json_says_everything_about_a_judged_picture(predictor: FakePredictor, t
                 {"box": [100, 60, 80, 80], "fake_probability": 0.75},
                 {"box": [140, 60, 80, 80], "fake_probability": 0.25},
             ],
+            "unjudged_faces": 0,
             "model_version": "test-1",
             "error": None,
         }
@@ -99,6 +101,7 @@ def test_json_makes_nothing_up_without_a_face(predictor: FakePredictor, tmp_path
             "uncertain_above": 0.3,
             "uncertain_up_to": 0.7,
             "faces": [],
+            "unjudged_faces": 0,
             "model_version": "test-1",
             "error": None,
         }

@@ -66,6 +66,7 @@ def judge(path: Path, predictor: Predictor, rule: DecisionRule) -> dict[str, Any
         "uncertain_above": rule.uncertain_above,
         "uncertain_up_to": rule.uncertain_up_to,
         "faces": [],
+        "unjudged_faces": 0,
         "model_version": predictor.version,
         "error": None,
     }
@@ -89,6 +90,7 @@ def _result(prediction: Prediction) -> dict[str, Any]:
         "fake_probability": prediction.fake_probability,
         "real_probability": prediction.real_probability,
         "faces": [{"box": list(face.bbox), "fake_probability": face.fake_probability} for face in prediction.faces],
+        "unjudged_faces": prediction.unjudged_faces,
         "model_version": prediction.model_version,
     }
 
@@ -98,11 +100,11 @@ def describe(record: dict[str, Any]) -> str:
         return f"{record['path']}: error: {record['error']}"
     if record["status"] == "no_face":
         return f"{record['path']}: no face found, so no verdict"
-    count = len(record["faces"])
+    found = len(record["faces"]) + record["unjudged_faces"]
+    judged = f"{len(record['faces'])} of " if record["unjudged_faces"] else ""
     verdict = WORDS[record["verdict"]] + (", uncertain" if record["is_uncertain"] else "")
-    return (
-        f"{record['path']}: {verdict}, {record['real_probability']:.1%} real ({count} face{'' if count == 1 else 's'})"
-    )
+    faces = f"{judged}{found} face{'' if found == 1 else 's'}"
+    return f"{record['path']}: {verdict}, {record['real_probability']:.1%} real ({faces})"
 
 
 def _read(path: Path) -> bytes:
