@@ -44,9 +44,12 @@ def one_by_one(reviewers_needed: int) -> dict[tuple[Any, ...], list[float]]:
         review, probability = reviews[0], reviews[0].fake_probability
         if probability is None:
             continue
-        is_uncertain = review.machine_verdict == "fake" and 1 - probability > review.uncertain_above
+        if review.machine_verdict == "fake":
+            is_uncertain = 1 - probability > review.uncertain_above
+        else:
+            is_uncertain = review.uncertain_up_to is not None and 1 - probability <= review.uncertain_up_to
         found[
-            "uncertain_fake" if is_uncertain else review.machine_verdict,
+            f"uncertain_{review.machine_verdict}" if is_uncertain else review.machine_verdict,
             agreed_verdict(review.machine_verdict, newest.values(), reviewers_needed=reviewers_needed),
             review.sample_percent if review.is_sampled else 0.0,
             tenth(probability),
@@ -74,9 +77,11 @@ def test_whatever_happens_the_kept_figures_are_those_of_a_fresh_count(settings: 
             is_sampled=(drawn := dice.random() < 0.5),
             sample_percent=dice.choice([1.0, 5.0]) if drawn else 5.0,
             model_version=f"test-{number % 2}",
+            uncertain_up_to=dice.choice([None, 0.7, 0.9]),
         )
         for number in range(20)
     ]
+    assert {"real", "uncertain_real", "uncertain_fake", "fake"} <= {detection.answer for detection in uploads}
     for step in range(40):
         detection = dice.choice(uploads)
         make_review(detection, dice.choice(["real", "fake", "cant_tell"]), reviewer=dice.choice(staff))
