@@ -49,8 +49,12 @@ def _within_reach(candidates: Iterable[tuple[object, ...]], value: int) -> Itera
 
 
 def reviewed_match(detection: Detection) -> Match | None:
-    """The nearest picture that people have called real or fake, if there is one."""
-    reviewed = Detection.objects.filter(review_verdict__in=[ReviewVerdict.REAL, ReviewVerdict.FAKE])
+    """The nearest earlier picture that people have called real or fake, if there is one.
+
+    Earlier ones alone: a later one would tell that a stranger has uploaded it since.
+    """
+    earlier = Detection.objects.filter(created_at__lt=detection.created_at)
+    reviewed = earlier.filter(review_verdict__in=[ReviewVerdict.REAL, ReviewVerdict.FAKE])
     if _has_none(detection, reviewed):
         return None
     return next(iter(matches(detection, among=reviewed, most=1)), None)

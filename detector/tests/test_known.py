@@ -150,8 +150,9 @@ def test_the_uploader_learns_that_people_have_judged_such_a_picture(
 @pytest.mark.django_db
 def test_one_query_says_that_there_is_none(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     data = make_jpeg()
-    mine, same, near = upload(data), upload(data), upload(remade(data))
+    same, near = upload(data), upload(remade(data))
     make_review(upload(make_jpeg(seed=1)), "real")
+    mine = upload(data)
     with django_assert_num_queries(1):
         assert known.reviewed_match(mine) is None
     for other, is_same_file in ((near, False), (same, True)):
@@ -162,11 +163,24 @@ def test_one_query_says_that_there_is_none(django_assert_num_queries: DjangoAsse
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("change", [lambda data: data, remade])
+def test_what_was_uploaded_later_is_not_told(
+    visitor: Client, change: Any, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    data = make_jpeg()
+    mine = upload(data)
+    make_review(upload(change(data)), "real")
+    assertNotContains(visitor.get(mine.get_absolute_url()), "was uploaded before")
+    with django_assert_num_queries(1):
+        assert known.reviewed_match(mine) is None
+
+
+@pytest.mark.django_db
 def test_a_match_beyond_the_most_candidates_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "MOST_CANDIDATES", 1)
     data = make_jpeg()
-    mine, same = upload(data), upload(data)
-    first, second, third, fourth = to_bands(mine.perceptual_hash or 0)
+    same = upload(data)
+    first, second, third, fourth = to_bands(same.perceptual_hash or 0)
     distant = from_bands((first, second ^ 0xFFFF, third ^ 0xFFFF, fourth))  # shares a band, and is far all the same
     for _ in range(2):
         far = upload(make_jpeg(seed=1))
@@ -174,6 +188,7 @@ def test_a_match_beyond_the_most_candidates_is_still_found(monkeypatch: pytest.M
         far.save()
         make_review(far, "real")
     make_review(same, "real")
+    mine = upload(data)
     match = known.reviewed_match(mine)
     assert match is not None
     assert match.detection == same
