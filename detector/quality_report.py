@@ -23,6 +23,12 @@ PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
 DEFAULT_PERIOD = "12"
 WORDS = {REAL: "Real", FAKE: "Fake", UNCERTAIN_REAL: "Real, uncertain", UNCERTAIN_FAKE: "Fake, uncertain"}
 CHART_WIDTH, CHART_HEIGHT = 300, 100
+DRIFT_NOTE = (
+    "Drift compares the scores of a week with those of the weeks above it here, of one model or of all versions as "
+    "chosen; over all versions a new model is drift, too. It is the population stability index less what chance makes "
+    "of it: over 0.25 is much. Where uploads are few, one week in a hundred shows that without any drift; where they "
+    "are too few to tell drift from chance, none is given."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,21 +179,26 @@ def _by_week(weeks: list[dict[str, Any]]) -> dict[str, Any]:
     before = [0] * quality.BINS
     for week in weeks:
         histogram = week["bins"]
-        stability = quality.population_stability(histogram, before)
         rows.append(
             [
                 f"{week['week']:%Y-%m-%d}",
                 str(week["n"]),
                 _percent(1 - (week[UNCERTAIN_REAL] + week[UNCERTAIN_FAKE]) / week["n"]),
                 _percent(week["mean"]),
-                "–" if stability is None else f"{stability:.2f}",
+                _drift_cell(histogram, before),
             ]
         )
         before = [sum(pair) for pair in zip(before, histogram, strict=True)]
-    note = "Drift compares the scores of a week with all weeks before (population stability index): over 0.25 is much."
     return _table(
-        "By week of upload", note, ["Week from", "Uploads", "Decided", "Mean fake probability", "Drift"], rows
+        "By week of upload", DRIFT_NOTE, ["Week from", "Uploads", "Decided", "Mean fake probability", "Drift"], rows
     )
+
+
+def _drift_cell(histogram: list[int], before: list[int]) -> str:
+    if not sum(before):
+        return "–"
+    drift = quality.drift(histogram, before)
+    return "too few" if drift is None else f"{drift:.2f}"
 
 
 def _share_cells(share: Share | None, unit: str) -> list[str]:

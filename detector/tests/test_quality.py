@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
@@ -14,7 +15,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 from pytest_django.asserts import assertContains, assertNotContains
 
-from detector import services
+from detector import services, upload_weeks
 from detector.quality import (
     FAKE,
     REAL,
@@ -24,6 +25,7 @@ from detector.quality import (
     Subject,
     agreement,
     confusion,
+    drift,
     pairs,
     population_stability,
     precision,
@@ -148,11 +150,37 @@ def test_agreement_counts_pairs_of_reviewers() -> None:
     ("counts", "reference", "expected"),
     [([5, 5], [50, 50], 0.0), ([10, 0], [0, 10], 5.5355), ([1, 1], [0, 0], None), ([0, 0], [1, 1], None)],
 )
-def test_drift_is_the_population_stability_index(
+def test_the_population_stability_index(
     counts: list[int], reference: list[int], expected: float | None
 ) -> None:
     found = population_stability(counts, reference)
     assert found == (expected if expected is None else pytest.approx(expected, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("counts", "reference", "expected"),
+    [
+        ([50, 50], [500, 500], 0.0),
+        ([100, 0], [500, 500], 2.6144),  # 2.6254 less (2 - 1) (1/100 + 1/1000)
+        ([0, 5], [900, 100], None),
+        ([5, 0], [0, 0], None),
+    ],
+)
+def test_drift_is_what_chance_does_not_explain(
+    counts: list[int], reference: list[int], expected: float | None
+) -> None:
+    found = drift(counts, reference)
+    assert found == (expected if expected is None else pytest.approx(expected, abs=1e-3))
+
+
+@pytest.mark.parametrize(("n", "before"), [(20, 100), (30, 150), (50, 50), (60, 300), (100, 100), (1000, 10_000)])
+def test_without_drift_hardly_any_week_shows_much(n: int, before: int) -> None:
+    random = np.random.default_rng(0)
+    shape = [0.42, 0.13, 0.05, 0.03, 0.03, 0.03, 0.04, 0.06, 0.1, 0.11]
+    trials = 500
+    weeks, past = (random.multinomial(cases, shape, trials).tolist() for cases in (n, before))
+    much = [1 for week, weeks_before in zip(weeks, past, strict=True) if (drift(week, weeks_before) or 0.0) > 0.25]
+    assert len(much) <= 0.02 * trials
 
 
 @pytest.fixture
@@ -250,8 +278,22 @@ def test_weeks_show_how_scores_drift(reviewer: Client) -> None:
     weeks = cells(reviewer, "By week of upload", period="all")
     assert list(weeks) == ["2026-06-01", "2026-06-08", "2026-06-15"]
     assert weeks["2026-06-01"] == ["2", "100.0 %", "15.0 %", "–"]
-    assert weeks["2026-06-15"][:3] == ["2", "50.0 %", "72.5 %"]
-    assert float(weeks["2026-06-15"][3]) > float(weeks["2026-06-08"][3])
+    assert weeks["2026-06-15"] == ["2", "50.0 %", "72.5 %", "too few"]
+
+
+@pytest.mark.django_db
+def test_a_week_of_other_scores_shows_drift(reviewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monday = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    figures = {"n": 200, "uncertain_real": 0, "uncertain_fake": 0, "mean": 0.5}
+    histograms = [[100, 100, *[0] * 8], [95, 105, *[0] * 8], [0, 100, *[0] * 7, 100]]
+    weeks = [
+        {**figures, "real": 200, "week": monday + timedelta(weeks=week), "bins": bins}
+        for week, bins in enumerate(histograms)
+    ]
+    monkeypatch.setattr(upload_weeks, "weeks_since", lambda since, *, model_version: weeks)
+    found = [row[-1] for row in cells(reviewer, "By week of upload").values()]
+    assert found[:2] == ["–", "0.00"]
+    assert float(found[2]) > 1
 
 
 @pytest.mark.django_db
