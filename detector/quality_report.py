@@ -16,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from detector import quality, review_weeks, upload_weeks
+from detector.exports import neutral
 from detector.models import Review
 from detector.quality import FAKE, REAL, STRATA, UNCERTAIN, UNCERTAIN_FAKE, UNCERTAIN_REAL, Share, Subject
 
@@ -68,7 +69,7 @@ def page(request: HttpRequest) -> HttpResponse:
     report = make_report(model_version=version, since=since)
     tables = _tables(report)
     if request.GET.get("format") == "csv":
-        return _as_csv(tables)
+        return _as_csv(report, tables, version=version, period=period)
     context = {
         **admin.site.each_context(request),
         "title": "Quality",
@@ -80,9 +81,8 @@ def page(request: HttpRequest) -> HttpResponse:
         "tables": tables,
         "reliability_points": _reliability_points(report),
         "week_points": _week_points(report),
-        "left_out": sum(each.count for each in report.subjects if each.weight is None),
-        "reviewed": report.reviewed,
-        "missing": [WORDS[stratum] for stratum in STRATA if stratum in quality.unmeasured(report.cases, report.totals)],
+        "meaning": _meaning(report),
+        "notice": _notice(report),
     }
     return render(request, "admin/detector/review/quality.html", context)
 
@@ -98,6 +98,39 @@ def _totals(weeks: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
+# Words: what the page and the CSV say of the figures.
+
+
+def _meaning(report: Report) -> str:
+    words = (
+        "The figures are estimates for all uploads. They rest on reviewed uncertain verdicts and on the random sample "
+        "of the decided ones, each weighted with how many uploads it stands for"
+    )
+    if left_out := sum(each.count for each in report.subjects if each.weight is None):
+        words += (
+            f"; {left_out} of {_number(report.reviewed, 'reviewed upload')} came to review in another way (an "
+            "objection, a reviewer’s choice) and would distort them, so they only count for agreement"
+        )
+    return f"{words}."
+
+
+def _notice(report: Report) -> str:
+    """What is not measured; empty if all is."""
+    missing = quality.unmeasured(report.cases, report.totals)
+    if not missing:
+        return ""
+    *others, last = [f"“{WORDS[stratum]}”" for stratum in STRATA if stratum in missing]
+    strata = f"{', '.join(others)} or {last}" if others else last
+    return (
+        f"Not enough is reviewed yet: there is no usable review of {strata} verdicts. "
+        "What rests on them is not measured."
+    )
+
+
+def _number(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 # Tables: what the page shows and the CSV holds.
 
 
@@ -106,7 +139,7 @@ def _tables(report: Report) -> list[dict[str, Any]]:
     missing = quality.unmeasured(cases, report.totals)
     return [
         _summary(report),
-        _confusion(cases),
+        _confusion(cases, missing),
         _shares(cases, missing),
         _reliability(cases),
         _by_week(report.weeks),
@@ -136,18 +169,18 @@ def _summary(report: Report) -> dict[str, Any]:
     )
 
 
-def _confusion(cases: list[quality.Weighted]) -> dict[str, Any]:
+def _confusion(cases: list[quality.Weighted], missing: set[str]) -> dict[str, Any]:
     counts = quality.confusion(cases)
     seen: Counter[tuple[str, str]] = Counter()
     for case in cases:
         seen[case.subject.verdict, case.subject.truth] += case.subject.count
-    rows = [
-        [
-            f"{said.title()} said the machine",
-            *(f"{counts[said, truth]:.0f} ({seen[said, truth]} reviewed)" for truth in (REAL, FAKE)),
-        ]
-        for said in (REAL, FAKE)
-    ]
+    rows = []
+    for said in (REAL, FAKE):
+        if missing & set(quality.STRATA_OF[said]):
+            cells = ["not measured", "not measured"]
+        else:
+            cells = [f"{counts[said, truth]:.0f} ({seen[said, truth]} reviewed)" for truth in (REAL, FAKE)]
+        rows.append([f"{said.title()} said the machine", *cells])
     note = "Estimated numbers of uploads; in brackets the reviewed ones that they rest on."
     return _table("Confusion matrix", note, ["", "Real say reviewers", "Fake say reviewers"], rows)
 
@@ -238,12 +271,17 @@ def _place(share: float) -> str:
     return f"{share * CHART_HEIGHT:.2f}"
 
 
-def _as_csv(tables: list[dict[str, Any]]) -> HttpResponse:
-    """All tables below each other; every cell is made here, so there is no formula in any."""
+def _as_csv(report: Report, tables: list[dict[str, Any]], *, version: str, period: str) -> HttpResponse:
+    """All that the page says, its tables below each other; but for the model's name every cell is made here."""
     buffer = StringIO()
     writer = csv.writer(buffer)
+    day = f"{timezone.localdate():%Y-%m-%d}"
+    writer.writerows([["Quality", day], ["Model", neutral(version) or "all versions"], ["Uploads of", PERIODS[period]]])
+    writer.writerows([[words] for words in (_meaning(report), _notice(report)) if words])
     for table in tables:
-        writer.writerows([[table["title"]], table["columns"], *table["rows"], []])
+        writer.writerows([[], [table["title"]]])
+        writer.writerows([[table["note"]]] if table["note"] else [])
+        writer.writerows([table["columns"], *table["rows"]])
     response = HttpResponse(buffer.getvalue(), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="quality-{timezone.localdate():%Y-%m-%d}.csv"'
+    response["Content-Disposition"] = f'attachment; filename="quality-{day}.csv"'
     return response

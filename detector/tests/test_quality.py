@@ -232,7 +232,7 @@ def test_the_page_counts_uploads_and_what_reviewers_said(reviewer: Client) -> No
     assert shares["Recall of Fake"][0] == f"{100 * 2 / 4.5:.1f} %"
     matrix = cells(reviewer, "Confusion matrix")
     assert matrix["Real said the machine"] == ["8 (3 reviewed)", "2 (1 reviewed)"]
-    assert reviewer.get(PAGE).context["left_out"] == 1
+    assertContains(reviewer.get(PAGE), "1 of 8 reviewed uploads came to review in another way")
 
 
 @pytest.mark.django_db
@@ -297,12 +297,42 @@ def test_a_week_of_other_scores_shows_drift(reviewer: Client, monkeypatch: pytes
 
 
 @pytest.mark.django_db
-def test_it_is_downloaded_as_csv(reviewer: Client) -> None:
+def test_what_nobody_reviewed_is_not_nought(reviewer: Client) -> None:
+    make_detection(0.1)
     make_review(make_detection(0.5), "real")
-    response = reviewer.get(PAGE, {"format": "csv"})
+    matrix = cells(reviewer, "Confusion matrix")
+    assert matrix["Real said the machine"] == ["not measured", "not measured"]
+    assert matrix["Fake said the machine"] == ["1 (1 reviewed)", "0 (0 reviewed)"]
+    make_detection(0.9)
+    assert cells(reviewer, "Confusion matrix")["Fake said the machine"] == ["not measured", "not measured"]
+    assertContains(reviewer.get(PAGE), "no usable review of “Real” or “Fake” verdicts")
+
+
+def download(client: Client, **query: str) -> list[list[str]]:
+    response = client.get(PAGE, {"format": "csv", **query})
     assert response["Content-Type"] == "text/csv; charset=utf-8"
-    rows = list(csv.reader(io.StringIO(response.content.decode())))
-    assert ["Uploads with a verdict", "1", "", ""] in rows
+    return list(csv.reader(io.StringIO(response.content.decode())))
+
+
+@pytest.mark.django_db
+def test_it_is_downloaded_as_csv_with_all_that_the_page_says(reviewer: Client) -> None:
+    make_review(make_detection(0.5), "real")
+    make_detection(0.9)
+    rows = download(reviewer)
+    assert rows[1:3] == [["Model", "all versions"], ["Uploads of", "12 weeks"]]
+    assert ["Uploads with a verdict", "2", "", ""] in rows
+    context = reviewer.get(PAGE).context
+    words = [context["meaning"], context["notice"], *(table["note"] for table in context["tables"])]
+    assert "not measured" in context["notice"]
+    assert [[each] in rows for each in words if each] == [True] * 6
+
+
+@pytest.mark.django_db
+def test_the_csv_names_the_model_and_runs_none(reviewer: Client) -> None:
+    for version in ("test-1", "=1"):
+        make_review(make_detection(0.5, model_version=version), "real")
+    assert ["Model", "test-1"] in download(reviewer, model="test-1", period="all")
+    assert download(reviewer, model="=1", period="all")[1:3] == [["Model", "'=1"], ["Uploads of", "all time"]]
 
 
 @pytest.mark.django_db
