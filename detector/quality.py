@@ -29,7 +29,7 @@ class Subject:
 
     Attributes:
         stratum: What the machine said: real, uncertain_real, uncertain_fake or fake.
-        truth: What the reviewers say together: real, fake, cant_tell, or "" while it is open.
+        truth: What most of the reviewers say: real, fake, cant_tell, or "" where as many say real as fake.
         fake_probability: 0 to 1; of several the mean, and all of them are in one tenth of the scale.
         sample_percent: How many in a hundred of the decided were drawn; 0 where this one was not drawn.
         count: How many uploads they are.

@@ -19,6 +19,7 @@ from detector import quality, review_weeks, upload_weeks
 from detector.exports import neutral
 from detector.models import Review
 from detector.quality import FAKE, REAL, STRATA, UNCERTAIN, UNCERTAIN_FAKE, UNCERTAIN_REAL, Share, Subject
+from detector.reviews import CANT_TELL
 
 PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
 DEFAULT_PERIOD = "12"
@@ -39,19 +40,25 @@ class Report:
     cases: list[quality.Weighted]
     agreed: Counter[bool]
     weeks: list[dict[str, Any]]
+    not_kept: int
 
     @property
     def reviewed(self) -> int:
         return sum(each.count for each in self.subjects)
+
+    def judged(self, truth: str) -> int:
+        return sum(each.count for each in self.subjects if each.truth == truth)
 
 
 def make_report(*, model_version: str, since: datetime | None) -> Report:
     """Of whole weeks, from the one on that has `since` in it."""
     since = since and upload_weeks.week_start(since)
     weeks = upload_weeks.weeks_since(since, model_version=model_version)
+    not_kept = sum(week["not_kept"] for week in weeks)
+    weeks = [week for week in weeks if week["n"]]
     totals = _totals(weeks)
     subjects, agreed = review_weeks.reviewed_since(since and timezone.localdate(since), model_version=model_version)
-    return Report(totals, subjects, quality.weighted(subjects, totals), agreed, weeks)
+    return Report(totals, subjects, quality.weighted(subjects, totals), agreed, weeks, not_kept)
 
 
 @never_cache
@@ -103,15 +110,26 @@ def _totals(weeks: list[dict[str, Any]]) -> dict[str, int]:
 
 def _meaning(report: Report) -> str:
     words = (
-        "The figures are estimates for all uploads. They rest on reviewed uncertain verdicts and on the random sample "
-        "of the decided ones, each weighted with how many uploads it stands for"
+        "The figures are estimates for the uploads whose photo was kept and of which reviewers can tell. What most of "
+        "an upload’s reviewers say is taken for the truth, also before so many agree that it is settled. The figures "
+        "rest on reviewed uncertain verdicts and on the random sample of the decided ones, each weighted with how many "
+        "uploads it stands for"
     )
     if left_out := sum(each.count for each in report.subjects if each.weight is None):
         words += (
             f"; {left_out} of {_number(report.reviewed, 'reviewed upload')} came to review in another way (an "
             "objection, a reviewer’s choice) and would distort them, so they only count for agreement"
         )
-    return f"{words}."
+    return f"{words}. {_excluded(report)}"
+
+
+def _excluded(report: Report) -> str:
+    parts = [
+        f"{_number(report.not_kept, 'upload')} whose photo was not kept",
+        f"{_number(report.judged(CANT_TELL), 'reviewed upload')} of which the reviewers can’t tell",
+        f"{report.judged('')} of which as many say Real as Fake",
+    ]
+    return f"Not in them: {parts[0]}, {parts[1]}, and {parts[2]}."
 
 
 def _notice(report: Report) -> str:
@@ -154,8 +172,7 @@ def _summary(report: Report) -> dict[str, Any]:
     total = sum(report.totals.values())
     decided = total - sum(report.totals[each] for each in UNCERTAIN)
     agreement = quality.agreement(report.agreed)
-    doubts = sum(each.count for each in report.subjects if each.truth == "cant_tell")
-    opened = sum(each.count for each in report.subjects if each.truth == "")
+    undecided = f"{report.judged(CANT_TELL)} can't tell, {report.judged('')} tied"
     return _table(
         "Summary",
         "",
@@ -163,7 +180,7 @@ def _summary(report: Report) -> dict[str, Any]:
         [
             ["Uploads with a verdict", str(total), "", ""],
             ["Share decided (not uncertain)", _percent(decided / total) if total else "–", "", f"{total} uploads"],
-            ["Reviewed uploads", str(report.reviewed), "", f"{doubts} can't tell, {opened} open"],
+            ["Reviewed uploads", str(report.reviewed), "", undecided],
             ["Two reviewers agree", *_share_cells(agreement, "compared")],
         ],
     )

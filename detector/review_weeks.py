@@ -8,18 +8,20 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Count, Q
 
 from detector.models import Review, ReviewWeek
 from detector.predictor import DecisionRule
 from detector.quality import FAKE, REAL, Subject, pairs, tenth
-from detector.reviews import agreed_verdict
+from detector.reviews import majority_verdict
 
 REVIEW_FIELDS = [
     *("uploaded_on", "detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
     *("threshold", "uncertain_above", "uncertain_up_to", "model_version", "is_sampled", "sample_percent"),
 ]
+
+# Figures used to depend on the setting; those that were kept while it was 1 are what they are now.
+REVIEWERS_NEEDED = 1
 
 Figures = dict[str, Any]
 
@@ -62,8 +64,7 @@ def _numbers(start: date | None) -> dict[date, int]:
 
 
 def _kept(start: date | None) -> dict[date, ReviewWeek]:
-    """The weeks that were counted by the setting of now."""
-    weeks = ReviewWeek.objects.filter(reviewers_needed=settings.REVIEWERS_NEEDED)
+    weeks = ReviewWeek.objects.filter(reviewers_needed=REVIEWERS_NEEDED)
     return {week.start: week for week in (weeks.filter(start__gte=start) if start else weeks)}
 
 
@@ -82,7 +83,7 @@ def _count(starts: list[date]) -> list[ReviewWeek]:
         ReviewWeek(
             start=start,
             reviews=len(reviews),
-            reviewers_needed=settings.REVIEWERS_NEEDED,
+            reviewers_needed=REVIEWERS_NEEDED,
             by_model=_by_model(reviews),
         )
         for start, reviews in found.items()
@@ -100,7 +101,7 @@ def _by_model(rows: Iterable[tuple[Any, ...]]) -> dict[str, Figures]:
         if machine not in (REAL, FAKE):
             continue
         stratum = f"uncertain_{machine}" if _rule(threshold, above, up_to).is_uncertain(probability) else machine
-        truth = _truth(machine, opinions, settings.REVIEWERS_NEEDED)
+        truth = _truth(opinions)
         alike = (stratum, truth, tenth(probability), percent if is_sampled else 0.0)
         subjects.setdefault(version, {}).setdefault(alike, []).append(probability)
         agreed.setdefault(version, Counter()).update(pairs(opinions))
@@ -129,5 +130,5 @@ def _rule(threshold: float, above: float, up_to: float | None) -> DecisionRule:
 
 
 @lru_cache(maxsize=1024)
-def _truth(machine: str, opinions: tuple[str, ...], reviewers_needed: int) -> str:
-    return agreed_verdict(machine, opinions, reviewers_needed=reviewers_needed)
+def _truth(opinions: tuple[str, ...]) -> str:
+    return majority_verdict(opinions)

@@ -16,7 +16,9 @@ IS_UNCERTAIN = {
     REAL: Q(verdict=REAL, fake_probability__gte=1.0 - F("uncertain_up_to")),  # unknown, so false, where that is null
     FAKE: Q(verdict=FAKE, fake_probability__lt=1.0 - F("uncertain_above")),
 }
-COUNTS = ("n", "real", "uncertain_real", "uncertain_fake", "score_sum")
+# What was never kept could not come to review.
+WAS_KEPT = ~Q(picture_removed_at=F("created_at"))
+COUNTS = ("n", "real", "uncertain_real", "uncertain_fake", "score_sum", "not_kept")
 # An upload carries the time of its arrival and is stored when it is analysed: a week is not final at its last second.
 SETTLED_AFTER = timedelta(hours=1)
 
@@ -31,6 +33,8 @@ def week_start(moment: datetime) -> datetime:
 
 def weeks_since(since: datetime | None, *, model_version: str = "") -> list[Figures]:
     """Returns what was uploaded with a verdict and its picture, per week from that moment's on, without empty weeks.
+
+    Under "not_kept" the number of those that came without their picture to keep, which are in no other figure.
 
     Args:
         since: None for all.
@@ -48,7 +52,7 @@ def weeks_since(since: datetime | None, *, model_version: str = "") -> list[Figu
     _keep({start: counted[start] for start in missing if start < settled})
     by_start |= counted
     weeks = [_summed(start, _chosen(by_start[start], model_version)) for start in starts]
-    return [week for week in weeks if week["n"]]
+    return [week for week in weeks if week["n"] or week["not_kept"]]
 
 
 def _keep(counted: dict[datetime, dict[str, Figures]]) -> None:
@@ -62,7 +66,7 @@ def _keep(counted: dict[datetime, dict[str, Figures]]) -> None:
 
 def _sizes(by_model: dict[str, Figures]) -> dict[str, int]:
     """Numbers alone: a sum of scores is rounded differently when PostgreSQL adds them in another order."""
-    return {version: figures["n"] for version, figures in by_model.items()}
+    return {version: figures["n"] + figures["not_kept"] for version, figures in by_model.items()}
 
 
 def recount_week_of(moment: datetime) -> None:
@@ -94,19 +98,19 @@ def _count(starts: list[datetime]) -> dict[datetime, dict[str, Figures]]:
     counted: dict[datetime, dict[str, Figures]] = {start: {} for start in starts}
     if not starts:
         return counted
-    bins = {f"bin_{number}": Count("pk", filter=_in_bin(number)) for number in range(BINS)}
+    bins = {f"bin_{number}": Count("pk", filter=WAS_KEPT & _in_bin(number)) for number in range(BINS)}
     judged = Detection.objects.filter(_in_weeks(starts), status=Detection.Status.DONE)
-    # What was never kept could not come to review.
-    grouped = judged.exclude(picture_removed_at=F("created_at")).annotate(week=TruncWeek("created_at"))
+    grouped = judged.annotate(week=TruncWeek("created_at"))
     rows: Any = (
         grouped.order_by()
         .values("week", "model_version")
         .annotate(
-            n=Count("pk"),
-            real=Count("pk", filter=Q(verdict=REAL)),
-            uncertain_real=Count("pk", filter=IS_UNCERTAIN[REAL]),
-            uncertain_fake=Count("pk", filter=IS_UNCERTAIN[FAKE]),
-            score_sum=Sum("fake_probability"),
+            n=Count("pk", filter=WAS_KEPT),
+            real=Count("pk", filter=WAS_KEPT & Q(verdict=REAL)),
+            uncertain_real=Count("pk", filter=WAS_KEPT & IS_UNCERTAIN[REAL]),
+            uncertain_fake=Count("pk", filter=WAS_KEPT & IS_UNCERTAIN[FAKE]),
+            score_sum=Sum("fake_probability", filter=WAS_KEPT, default=0.0),
+            not_kept=Count("pk", filter=~WAS_KEPT),
             **bins,
         )
     )

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
 from detector import services, upload_weeks
@@ -105,9 +105,9 @@ def test_what_came_to_review_by_its_answer_distorts_nothing() -> None:
     assert confusion(weighted([*REVIEWED, *chosen], TOTALS)) == confusion(weighted(REVIEWED, TOTALS))
 
 
-def test_doubts_and_open_disputes_are_no_truth() -> None:
-    open_ones = [Subject(REAL, truth, 0.1, 5.0) for truth in ("cant_tell", "")]
-    assert weighted([*REVIEWED, *open_ones], TOTALS) == weighted(REVIEWED, TOTALS)
+def test_doubts_and_ties_are_no_truth() -> None:
+    undecided = [Subject(REAL, truth, 0.1, 5.0) for truth in ("cant_tell", "")]
+    assert weighted([*REVIEWED, *undecided], TOTALS) == weighted(REVIEWED, TOTALS)
 
 
 def test_what_rests_on_verdicts_that_nobody_reviewed_is_not_said() -> None:
@@ -225,7 +225,7 @@ def test_the_page_counts_uploads_and_what_reviewers_said(reviewer: Client) -> No
     summary = cells(reviewer, "Summary")
     assert summary["Uploads with a verdict"][0] == "13"
     assert summary["Share decided (not uncertain)"][0] == "92.3 %"
-    assert summary["Reviewed uploads"] == ["8", "", "1 can't tell, 0 open"]
+    assert summary["Reviewed uploads"] == ["8", "", "1 can't tell, 0 tied"]
     shares = cells(reviewer, "Precision and recall")
     assert shares["Precision of Real"][0] == "75.0 %"
     assert shares["Precision of Fake"][0] == "66.7 %"
@@ -233,6 +233,36 @@ def test_the_page_counts_uploads_and_what_reviewers_said(reviewer: Client) -> No
     matrix = cells(reviewer, "Confusion matrix")
     assert matrix["Real said the machine"] == ["8 (3 reviewed)", "2 (1 reviewed)"]
     assertContains(reviewer.get(PAGE), "1 of 8 reviewed uploads came to review in another way")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("reviewers_needed", [1, 2])
+def test_errors_that_one_reviewer_found_count(reviewer: Client, settings: Settings, reviewers_needed: int) -> None:
+    settings.REVIEWERS_NEEDED = reviewers_needed
+    for truth in ["fake"] * 7 + ["real"] * 3:
+        make_review(make_detection(0.9, is_sampled=True, sample_percent=100.0), truth)
+    assert cells(reviewer, "Precision and recall")["Precision of Fake"] == ["70.0 %", "39.7 % to 89.2 %", "10 reviewed"]
+    assert cells(reviewer, "Summary")["Reviewed uploads"] == ["10", "", "0 can't tell, 0 tied"]
+
+
+@pytest.mark.django_db
+def test_the_page_says_what_its_figures_leave_out(reviewer: Client) -> None:
+    disputed = make_detection(0.5)
+    for verdict in ("real", "fake"):
+        make_review(disputed, verdict)
+    for _ in range(2):
+        make_review(make_detection(0.5), "cant_tell")
+    for weeks in (0, 0, 5):
+        moment = timezone.now() - timedelta(weeks=weeks)
+        make_detection(0.9, created_at=moment, picture_removed_at=moment)
+    words = (
+        "Not in them: 3 uploads whose photo was not kept, 2 reviewed uploads of which the reviewers can’t tell, "
+        "and 1 of which as many say Real as Fake."
+    )
+    assertContains(reviewer.get(PAGE), words)
+    assert any(words in row[0] for row in download(reviewer) if row)
+    assert cells(reviewer, "Summary")["Uploads with a verdict"][0] == "3"
+    assert len(cells(reviewer, "By week of upload")) == 1
 
 
 @pytest.mark.django_db
@@ -284,7 +314,7 @@ def test_weeks_show_how_scores_drift(reviewer: Client) -> None:
 @pytest.mark.django_db
 def test_a_week_of_other_scores_shows_drift(reviewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monday = datetime(2026, 6, 1, 12, tzinfo=UTC)
-    figures = {"n": 200, "uncertain_real": 0, "uncertain_fake": 0, "mean": 0.5}
+    figures = {"n": 200, "uncertain_real": 0, "uncertain_fake": 0, "mean": 0.5, "not_kept": 0}
     histograms = [[100, 100, *[0] * 8], [95, 105, *[0] * 8], [0, 100, *[0] * 7, 100]]
     weeks = [
         {**figures, "real": 200, "week": monday + timedelta(weeks=week), "bins": bins}

@@ -80,5 +80,17 @@ def test_a_week_is_narrowed_to_a_model() -> None:
     assert upload_weeks.weeks_since(None, model_version="unknown") == []
 
 
+def test_what_came_without_its_picture_to_keep_is_counted_apart() -> None:
+    moment = timezone.now() - timedelta(weeks=2)
+    for removed_at in (None, moment, timezone.now()):
+        make_detection(0.9, created_at=moment, picture_removed_at=removed_at)
+    make_detection(0.9, created_at=moment - timedelta(weeks=2), picture_removed_at=moment - timedelta(weeks=2))
+    for _ in ("counted", "kept"):
+        weeks = upload_weeks.weeks_since(None)
+        assert [(week["n"], week["not_kept"]) for week in weeks] == [(0, 1), (2, 1)]
+        assert weeks[1]["score_sum"] == pytest.approx(1.8)
+        assert weeks[1]["bins"] == [0] * 9 + [2]
+
+
 def test_without_uploads_there_are_no_weeks() -> None:
     assert upload_weeks.weeks_since(None) == []
