@@ -4,6 +4,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
@@ -14,7 +15,9 @@ from pytest_django.asserts import assertContains
 
 from detector import services
 from detector.exceptions import AnalysisFailed
+from detector.management.commands.rescore import Comparison
 from detector.models import Detection, Score
+from detector.predictor import DecisionRule
 from detector.tests.factories import FakePredictor, make_detection, make_jpeg, make_review
 
 pytestmark = pytest.mark.django_db
@@ -48,9 +51,60 @@ def test_it_lists_what_would_be_different_and_how_the_reviewed_ones_fare(other: 
     }
     assert lines[2:] == [
         "other-1 at 0.7: 3 pictures, 0 of them scored before, 0 failed; 2 verdicts would be different.",
-        "Of those reviewed: 0 right before and now, 1 right only now, 1 right only before, 1 wrong both times.",
+        "Of those reviewed, each counted once: 0 right before and now, 1 right only now, 1 right only before, 1 wrong "
+        "both times. Most of them came to review by the doubts of the model before, so this favours any other.",
+        "No estimate for all: it needs reviews of each kind of answer, of decided ones in the random sample.",
         "Stored 3 new scores.",
     ]
+
+
+def test_what_was_drawn_at_random_stands_for_what_was_not(other: FakePredictor) -> None:
+    drawn: dict[str, Any] = {"is_sampled": True, "sample_percent": 50.0}
+    for probability, truth in ((0.9, "fake"), (0.1, "real")):
+        make_review(make_detection(probability, **drawn), truth)
+        for _ in range(2):
+            make_detection(probability)
+    make_review(make_detection(0.5), "real")
+    make_review(make_detection(0.9), "real")  # by choice: it stands for none
+    make_detection(no_face=True)
+    lines, _ = rescore()
+    assert "each counted once: 1 right before and now, 2 right only now, 1 right only before, 0 wrong" in lines[-3]
+    assert lines[-2] == (
+        "Estimated for all 8 that had a verdict, from the 3 reviewed ones that were uncertain or in the random sample, "
+        "weighted with how many each stands for: 3 right before and now, 1 right only now, 4 right only before, 0 "
+        "wrong both times."
+    )
+
+
+def test_an_error_that_one_reviewer_found_counts(other: FakePredictor, settings: Settings) -> None:
+    settings.REVIEWERS_NEEDED = 2
+    make_review(make_detection(0.9), "real")
+    assert "1 right only now" in rescore()[0][-3]
+
+
+def test_of_two_equally_good_models_neither_is_favoured() -> None:
+    random = np.random.default_rng(0)
+    n = 20_000
+    is_fake = random.random(n) < 0.3
+    before, now = (1 / (1 + np.exp(-random.normal(np.where(is_fake, 2.0, -2.0), 2.0))) for _ in range(2))
+    rule, comparison = DecisionRule(0.5, uncertain_above=0.2, uncertain_up_to=0.8), Comparison()
+    for truth, was, new in zip(np.where(is_fake, "fake", "real"), before, now, strict=True):
+        detection = Detection(
+            status="done",
+            verdict=rule.verdict(was).value,
+            fake_probability=was,
+            threshold=rule.real_threshold,
+            uncertain_above=rule.uncertain_above,
+            uncertain_up_to=rule.uncertain_up_to,
+            is_sampled=random.random() < 0.25,
+            sample_percent=25.0,
+        )
+        is_reviewed = detection.is_uncertain or detection.is_sampled
+        comparison.add(detection, str(truth) if is_reviewed else "", rule.verdict(new).value)
+    estimate = comparison.estimate()
+    assert estimate is not None
+    assert comparison.counts[False, True] > 1.5 * comparison.counts[True, False]
+    assert estimate[False, True] == pytest.approx(estimate[True, False], rel=0.1)
 
 
 def test_scores_are_kept_and_no_detection_changes(other: FakePredictor) -> None:
@@ -75,7 +129,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(other: FakePredictor) -> No
     other.images.clear()
     lines, _ = rescore()
     assert len(other.images) == 2
-    assert lines[-3].startswith("other-1 at 0.7: 3 pictures, 1 of them scored before")
+    assert lines[-4].startswith("other-1 at 0.7: 3 pictures, 1 of them scored before")
     assert lines[-1] == "Stored 2 new scores."
     rescore()
     assert len(other.images) == 2
@@ -109,10 +163,10 @@ def test_a_picture_that_cannot_be_scored_is_named_and_stops_nothing(other: FakeP
     lines, errors = rescore()
     assert str(missing.pk) in errors
     assert Score.objects.get().detection == present
-    assert "1 failed" in lines[-3]
+    assert "1 failed" in lines[-4]
     other.error = AnalysisFailed("The network broke.")
     Score.objects.all().delete()
-    assert "2 failed" in rescore()[0][-3]
+    assert "2 failed" in rescore()[0][-4]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -130,7 +184,7 @@ def test_what_is_deleted_while_it_is_scored_is_named_and_stops_nothing(
     lines, errors = rescore()
     assert str(deleted.pk) in errors
     assert Score.objects.get().detection == present
-    assert "1 failed" in lines[-3]
+    assert "1 failed" in lines[-4]
 
 
 def test_a_run_that_another_one_overtakes_goes_on(other: FakePredictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,26 +1,87 @@
 import sys
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from detector import services
+from detector import quality, services
 from detector.exceptions import AnalysisFailed, DetectionGone, InvalidImage, ModelUnavailable
-from detector.models import Detection, ReviewVerdict, Score
+from detector.models import Detection, Review, Score
 from detector.predictor import DecisionRule, Predictor, Verdict
+from detector.reviews import FAKE, REAL, majority_verdict
 from detector.templatetags.display import percent
 
 BATCH = 200
+OUTCOMES = {
+    (True, True): "right before and now",
+    (False, True): "right only now",
+    (True, False): "right only before",
+    (False, False): "wrong both times",
+}
+
+
+class Comparison:
+    """How the reviewed pictures fare, and what that means for all of them.
+
+    The earlier model chose most of what is reviewed, by its doubts: there any other one, be it no better, is right more
+    often. So each of its strata is estimated and weighted as on the quality page.
+    """
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self.counts: Counter[tuple[bool, bool]] = Counter()
+        self._judged: Counter[tuple[quality.Subject, tuple[bool, bool]]] = Counter()
+
+    def add(self, detection: Detection, truth: str, now: str) -> None:
+        """Counts one scored picture.
+
+        Args:
+            truth: What most of its reviewers say; anything but real and fake is no truth.
+            now: What would be said of it.
+        """
+        self.totals[detection.answer] += 1
+        if truth not in (REAL, FAKE):
+            return
+        outcome = (detection.verdict == truth, now == truth)
+        self.counts[outcome] += 1
+        if detection.answer in quality.STRATA:
+            percent = detection.sample_percent if detection.is_sampled else 0.0
+            self._judged[quality.Subject(detection.answer, truth, 0.0, percent), outcome] += 1
+
+    @property
+    def all(self) -> int:
+        """The number of pictures that had a verdict before."""
+        return sum(self.totals[stratum] for stratum in quality.STRATA)
+
+    @property
+    def usable(self) -> int:
+        """The number of reviewed ones that came to review without regard to what they turned out to be."""
+        return sum(n for (subject, _), n in self._judged.items() if subject.weight is not None)
+
+    def estimate(self) -> dict[tuple[bool, bool], float] | None:
+        """Returns the estimated number of all pictures per outcome; None where a stratum has no usable review."""
+        usable = [(replace(subject, count=n), outcome) for (subject, outcome), n in self._judged.items()]
+        usable = [(subject, outcome) for subject, outcome in usable if subject.weight is not None]
+        cases = quality.weighted([subject for subject, _ in usable], self.totals)
+        if not cases or quality.unmeasured(cases, self.totals):
+            return None
+        numbers = dict.fromkeys(OUTCOMES, 0.0)
+        for case, (_, outcome) in zip(cases, usable, strict=True):
+            numbers[outcome] += case.total
+        return numbers
 
 
 class Command(BaseCommand):
     help = (
         "Score the stored pictures with another model or another threshold, list which verdicts would be different, "
-        "and count how those fare that people have reviewed. The scores are kept per model version, so an interrupted "
-        "run goes on where it stopped; no detection changes. ACTIVE_MODEL chooses the model that judges new uploads."
+        "count how those fare that people have reviewed, and estimate from the random sample how all would. The scores "
+        "are kept per model version, so an interrupted run goes on where it stopped; no detection changes. "
+        "ACTIVE_MODEL chooses the model that judges new uploads."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -35,8 +96,9 @@ class Command(BaseCommand):
         except ModelUnavailable as error:
             raise CommandError(f"The model {options['model']} cannot be used: {error}") from error
         counts: Counter[str] = Counter()
+        comparison = Comparison()
         for batch in self._batches():
-            known = _known_scores(batch, predictor.version)
+            known, truths = _known_scores(batch, predictor.version), _truths(batch)
             for detection in batch:
                 try:
                     score = known.get(detection.pk) or services.score_create(
@@ -47,8 +109,13 @@ class Command(BaseCommand):
                     self.stderr.write(f"{detection.pk}: {error}")
                 else:
                     counts["kept"] += detection.pk in known
-                    self._compare(detection, score, rule.verdict(score.fake_probability), counts)
-        self._summarise(predictor, rule, counts, is_dry_run=options["dry_run"])
+                    verdict = rule.verdict(score.fake_probability)
+                    comparison.add(detection, truths.get(detection.pk, ""), verdict.value)
+                    self._compare(detection, score, verdict, counts)
+        self._summarise(predictor, rule, counts, comparison)
+        self.stdout.write(
+            "Nothing was stored." if options["dry_run"] else f"Stored {counts['scored'] - counts['kept']} new scores."
+        )
 
     def _batches(self) -> Iterator[list[Detection]]:
         """All with a picture, by key: a million take no more memory than a few, and none is left open while writing."""
@@ -63,9 +130,6 @@ class Command(BaseCommand):
     def _compare(self, detection: Detection, score: Score, verdict: Verdict, counts: Counter[str]) -> None:
         before = detection.verdict or "no verdict"
         counts["scored"] += 1
-        if detection.review_verdict in (ReviewVerdict.REAL, ReviewVerdict.FAKE):
-            was_right, is_right = (said == detection.review_verdict for said in (before, verdict.value))
-            counts[f"reviewed {was_right} {is_right}"] += 1
         if verdict.value == before:
             return
         counts["different"] += 1
@@ -76,7 +140,9 @@ class Command(BaseCommand):
                 f"{verdict.value} ({percent(score.fake_probability) or 'no probability'}){reviewed}"
             )
 
-    def _summarise(self, predictor: Predictor, rule: DecisionRule, counts: Counter[str], *, is_dry_run: bool) -> None:
+    def _summarise(
+        self, predictor: Predictor, rule: DecisionRule, counts: Counter[str], comparison: Comparison
+    ) -> None:
         scored = counts["scored"]
         pictures = f"{scored} picture{'' if scored == 1 else 's'}"
         self.stdout.write(
@@ -84,11 +150,16 @@ class Command(BaseCommand):
             f"{counts['failed']} failed; {counts['different']} verdicts would be different."
         )
         self.stdout.write(
-            f"Of those reviewed: {counts['reviewed True True']} right before and now, "
-            f"{counts['reviewed False True']} right only now, {counts['reviewed True False']} right only before, "
-            f"{counts['reviewed False False']} wrong both times."
+            f"Of those reviewed, each counted once: {_in_words(comparison.counts)}. Most of them came to review by the "
+            "doubts of the model before, so this favours any other."
         )
-        self.stdout.write("Nothing was stored." if is_dry_run else f"Stored {scored - counts['kept']} new scores.")
+        numbers = comparison.estimate()
+        self.stdout.write(
+            f"Estimated for all {comparison.all} that had a verdict, from the {comparison.usable} reviewed ones that "
+            f"were uncertain or in the random sample, weighted with how many each stands for: {_in_words(numbers)}."
+            if numbers
+            else "No estimate for all: it needs reviews of each kind of answer, of decided ones in the random sample."
+        )
 
 
 def _rule(threshold: float | None) -> DecisionRule:
@@ -98,6 +169,19 @@ def _rule(threshold: float | None) -> DecisionRule:
     if not 0 < threshold < 1:
         raise CommandError(f"--threshold is {threshold}; it lies between 0 and 1.")
     return DecisionRule(threshold, min(rule.uncertain_above, threshold), max(rule.uncertain_up_to, threshold))
+
+
+def _in_words(numbers: Mapping[tuple[bool, bool], float]) -> str:
+    return ", ".join(f"{numbers[outcome]:.0f} {words}" for outcome, words in OUTCOMES.items())
+
+
+def _truths(batch: list[Detection]) -> dict[UUID, str]:
+    """What most of the reviewers say of each that was reviewed."""
+    newest: dict[UUID, dict[object, str]] = {}
+    reviews = Review.objects.filter(detection__in=batch).order_by("ordinal")
+    for pk, reviewer, number, verdict in reviews.values_list("detection", "reviewer_key", "pk", "verdict"):
+        newest.setdefault(pk, {})[reviewer or f"review {number}"] = verdict
+    return {pk: majority_verdict(opinions.values()) for pk, opinions in newest.items()}
 
 
 def _known_scores(batch: list[Detection], model_version: str) -> dict[Any, Score]:
