@@ -14,8 +14,8 @@ from PIL import Image
 
 from detector.exceptions import InvalidImage
 from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
-from detector.models import Detection, DetectionQuerySet, Review, ReviewVerdict
-from detector.similarity import NEAR_DISTANCE, distance, to_bands, within_one_bit
+from detector.models import HASH_BANDS, Detection, DetectionQuerySet, Review, ReviewVerdict
+from detector.similarity import NEAR_DISTANCE, distance, from_bands
 
 # Nothing about whose an upload is: an export leaves the house.
 DETECTION_COLUMNS = [
@@ -75,6 +75,7 @@ MANIFEST_COLUMNS = [
 ]
 LABELS = {ReviewVerdict.REAL: "0_real", ReviewVerdict.FAKE: "1_fake"}
 JPEG_QUALITY = 92
+GROUP_FIELDS = ["created_at", "pk", "status", "sha256", *HASH_BANDS]
 
 
 def neutral(text: str) -> str:
@@ -130,12 +131,13 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
 
     Writes what people have called real or fake as `0_real/` and `1_fake/` with the manifest.csv that training reads.
     Pictures are encoded anew, so nothing but pixels leaves; those that look alike share a group and hence a split.
+    `_split` says how far a later export keeps to it.
 
     Raises:
         OSError: The folder cannot be written to, or no more.
     """
     reviewed = _reviewed_pictures()
-    groups = _groups(reviewed.values_list("pk", "sha256", "hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"))
+    groups = _groups(reviewed)
     counts = {**dict.fromkeys(LABELS.values(), 0), "skipped": 0}
     folder.mkdir(parents=True, exist_ok=True)
     for label in LABELS.values():
@@ -194,35 +196,56 @@ def _write_picture(folder: Path, detection: Detection, picture: Image.Image, gro
 
 
 def _split(group: str) -> str:
-    """By the group alone, so that a later export puts the same picture into the same split: 80, 10 and 10 percent."""
+    """By the group alone, 80, 10 and 10 percent, so a picture stays in its split for as long as its group has its name.
+
+    That is so whatever is reviewed or purged between two exports. It may change when the oldest of the group is
+    deleted, when `hash_uploads` fills in a hash, and when a new upload is near to two groups: then both are named after
+    the older one.
+    """
     place = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) % 10
     return {8: "val", 9: "test"}.get(place, "train")
 
 
-def _groups(rows: Iterable[tuple[Any, ...]]) -> dict[UUID, str]:
-    """A group name for each key; the same file and near pictures, also over several steps, have one name."""
-    keys: list[tuple[UUID, str, int | None]] = []
-    by_band: dict[tuple[int, int], list[int]] = {}
-    parent: list[int] = []
+def _groups(reviewed: DetectionQuerySet) -> dict[UUID, str]:
+    """A group name for each key; the same file and near pictures, also over several steps, have one name.
 
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
+    It is that of the oldest of all such uploads with a face, reviewed or not: were it that of the oldest reviewed one,
+    a review of an older one would change it.
+    """
+    rows = list(reviewed.values_list("pk", "sha256", *HASH_BANDS))
+    names: dict[UUID, str] = {}
+    for pk, sha256, *bands in rows:
+        if pk not in names:
+            alike = _alike(sha256, _hash_value(bands))
+            _, oldest, file = min(alike, default=(None, pk, sha256))
+            name = (file or oldest.hex)[:12]
+            names |= {pk: name, **{member: name for _, member, _ in alike}}
+    return {pk: names[pk] for pk, *_ in rows}
 
-    first_of_file: dict[str, int] = {}
-    for place, (key, sha256, *bands) in enumerate(rows):
-        value = None if None in bands else int("".join(f"{band:04x}" for band in bands), 16)
-        keys.append((key, sha256, value))
-        # The older one names the group.
-        parent.append(first_of_file.setdefault(sha256, place))
-        if value is None:
-            continue
-        for number, band in enumerate(to_bands(value)):
-            for other in (other for near in within_one_bit(band) for other in by_band.get((number, near), [])):
-                if distance(value, keys[other][2] or 0) <= NEAR_DISTANCE:
-                    one, two = sorted((root(other), root(place)))
-                    parent[two] = one
-            by_band.setdefault((number, band), []).append(place)
-    return {key: keys[root(place)][1][:12] for place, (key, _, _) in enumerate(keys)}
+
+def _alike(sha256: str, value: int | None) -> set[tuple[datetime, UUID, str]]:
+    """Time, key and SHA-256 of the uploads of that file and those near it, and near those, and so on."""
+    found: set[tuple[datetime, UUID, str]] = set()
+    pictures = waiting = {(sha256, value)}
+    while waiting:
+        nearer = set()
+        for file, near in waiting:
+            every = Detection.objects.order_by()
+            maybe = every.filter(sha256=file) if near is None else every.near_hash(near, or_file=file)
+            # The status is not asked for: SQLite would read all of the same status by its index.
+            for time, pk, status, other_file, *bands in maybe.values_list(*GROUP_FIELDS):
+                other = _hash_value(bands)
+                is_near = near is not None and other is not None and distance(near, other) <= NEAR_DISTANCE
+                if status == Detection.Status.DONE and (is_near or (file and other_file == file)):
+                    found.add((time, pk, other_file))
+                    nearer.add((other_file, other))
+        waiting = nearer - pictures
+        pictures = pictures | nearer
+    return found
+
+
+def _hash_value(bands: list[int | None]) -> int | None:
+    first, second, third, fourth = bands
+    if first is None or second is None or third is None or fourth is None:
+        return None
+    return from_bands((first, second, third, fourth))

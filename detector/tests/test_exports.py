@@ -153,6 +153,47 @@ def test_pictures_that_look_alike_share_a_group(tmp_path: Path) -> None:
     assert all(groups[place] == groups[place - place % 3] for place in range(12))
 
 
+def splits(folder: Path) -> dict[str, tuple[str, str]]:
+    """Group and split of each picture's key."""
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return {Path(row["path"]).stem: (row["group"], row["split"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.django_db
+def test_a_picture_keeps_its_split_when_an_older_one_like_it_is_reviewed(tmp_path: Path) -> None:
+    older, newer = [], []
+    for seed in range(8):
+        data = make_jpeg(seed=seed)
+        older.append(make_detection(0.9, data=remade(data)))
+        newer.append(make_detection(0.9, data=data))
+        make_review(newer[-1], "fake")
+    make_detection(0.9, data=make_jpeg(seed=0))  # a later one has no say
+    export(dataset=tmp_path / "first")
+    first = splits(tmp_path / "first")
+    for number, detection in enumerate(older):
+        make_review(detection, "fake")
+        if number % 2:
+            services.picture_forget(detection=detection)
+    export(dataset=tmp_path / "second")
+    second = splits(tmp_path / "second")
+    assert len(first) == 8
+    assert len(second) == 12
+    assert {key: second[key] for key in first} == first
+    assert all(second[str(older[place].pk)] == second[str(newer[place].pk)] for place in range(0, 8, 2))
+
+
+@pytest.mark.django_db
+def test_pictures_are_linked_by_one_that_nobody_reviewed(tmp_path: Path) -> None:
+    for flipped, verdict in ((0, "real"), (6, ""), (12, "real")):
+        detection = make_detection(sha256=f"{flipped:064x}", review_verdict=verdict)
+        detection.perceptual_hash = 0x0123_4567_89AB_CDEF ^ (1 << flipped) - 1
+        detection.save()
+    make_detection(sha256="cd" * 32, review_verdict="real")  # from before there were hashes
+    export(dataset=tmp_path / "set")
+    groups = [group for group, _ in splits(tmp_path / "set").values()]
+    assert groups == ["0" * 12, "0" * 12, "cd" * 6]
+
+
 @pytest.mark.django_db
 def test_the_set_holds_pixels_alone(tmp_path: Path) -> None:
     make_detection(0.9, data=make_jpeg(comment=b"Ada's kitchen"), review_verdict="real", original_name="ada.jpg")
@@ -177,8 +218,8 @@ def test_what_is_reviewed_while_a_set_is_written_waits_for_the_next_one(
     late = make_detection()
     find_groups = exports._groups
 
-    def review_then(rows: Any) -> Any:
-        groups = find_groups(rows)
+    def review_then(reviewed: Any) -> Any:
+        groups = find_groups(reviewed)
         make_review(late, "fake")
         return groups
 
