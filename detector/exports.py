@@ -71,7 +71,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 MANIFEST_COLUMNS = [
     *("path", "split", "label", "source", "generator", "group", "width", "height"),
-    *("face_x", "face_y", "face_w", "face_h", "face_score"),
+    *("face_x", "face_y", "face_w", "face_h", "face_score", "stratum", "queued_percent"),
 ]
 LABELS = {ReviewVerdict.REAL: "0_real", ReviewVerdict.FAKE: "1_fake"}
 JPEG_QUALITY = 92
@@ -127,18 +127,23 @@ def _value(value: Any) -> Any:
 
 
 def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> dict[str, int]:
-    """The number of pictures written per label, and under "skipped" of those whose file is missing or broken.
+    """The number of pictures written per label, and of them under "uncertain" that of uncertain answers.
+
+    Not written are, counted under "skipped", those whose file is missing or broken, and under "several_faces" those
+    called fake with more than one face: no review says which one is meant, and a real face would be taught as fake.
 
     Writes what people have called real or fake as `0_real/` and `1_fake/` with the manifest.csv that training reads.
     Pictures are encoded anew, so nothing but pixels leaves; those that look alike share a group and hence a split.
-    `_split` says how far a later export keeps to it.
+    `_split` says how far a later export keeps to it. What is reviewed is no fair sample of the uploads, so the manifest
+    has the answer's stratum, and how many in a hundred of it were queued for review whatever they show; 0 where the
+    picture came to review in another way.
 
     Raises:
         OSError: The folder cannot be written to, or no more.
     """
     reviewed = _reviewed_pictures()
     groups = _groups(reviewed)
-    counts = {**dict.fromkeys(LABELS.values(), 0), "skipped": 0}
+    counts = dict.fromkeys([*LABELS.values(), "uncertain", "skipped", "several_faces"], 0)
     folder.mkdir(parents=True, exist_ok=True)
     for label in LABELS.values():
         (folder / label).mkdir(exist_ok=True)
@@ -148,6 +153,9 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
         for detection in progress(reviewed.iterator(CHUNK_ROWS)):
             if detection.pk not in groups:
                 continue  # reviewed since the groups were made
+            if detection.review_verdict == ReviewVerdict.FAKE and len(detection.faces) + detection.unjudged_faces > 1:
+                counts["several_faces"] += 1
+                continue
             try:
                 picture = _read_picture(detection)
             except (OSError, InvalidImage):
@@ -156,6 +164,7 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
                 row = _write_picture(folder, detection, picture, groups[detection.pk])
                 manifest.writerow(row)
                 counts[row["label"]] += 1
+                counts["uncertain"] += detection.is_uncertain
     return counts
 
 
@@ -192,7 +201,15 @@ def _write_picture(folder: Path, detection: Detection, picture: Image.Image, gro
         "face_w": face_width,
         "face_h": face_height,
         "face_score": face["detection_score"],
+        "stratum": detection.answer,
+        "queued_percent": _queued_percent(detection),
     }
+
+
+def _queued_percent(detection: Detection) -> float:
+    if detection.is_uncertain:
+        return 100.0
+    return detection.sample_percent if detection.is_sampled else 0.0
 
 
 def _split(group: str) -> str:

@@ -210,6 +210,37 @@ def test_a_missing_file_is_counted_and_left_out(tmp_path: Path) -> None:
     assert "1 had no readable file" in export(dataset=tmp_path / "set")
 
 
+def counted(real: int = 0, fake: int = 0) -> dict[str, int]:
+    return {"0_real": real, "1_fake": fake, "uncertain": 0, "skipped": 0, "several_faces": 0}
+
+
+@pytest.mark.django_db
+def test_of_several_faces_none_is_taught_as_fake(tmp_path: Path) -> None:
+    for data, verdict in ((make_jpeg(seed=1), "fake"), (make_jpeg(seed=2), "real")):
+        make_review(make_detection(0.9, 0.2, data=data), verdict)
+    make_review(make_detection(0.9, data=make_jpeg(seed=3), unjudged_faces=1), "fake")
+    single = make_detection(0.9, data=make_jpeg(seed=4))
+    make_review(single, "fake")
+    output = export(dataset=tmp_path / "set")
+    assert "Wrote 1 real and 1 fake pictures" in output
+    assert "Left out: 2 reviewed as fake that have several faces" in output
+    assert [path.stem for path in (tmp_path / "set" / "1_fake").iterdir()] == [str(single.pk)]
+
+
+@pytest.mark.django_db
+def test_the_manifest_says_how_pictures_came_to_review(tmp_path: Path) -> None:
+    drawn: dict[str, Any] = {"is_sampled": True, "sample_percent": 5.0}
+    for options in ({}, {"sample_percent": 5.0}, drawn):
+        make_review(make_detection(0.9, **options), "fake")
+    make_review(make_detection(0.5, **drawn), "real")
+    output = export(dataset=tmp_path / "set")
+    assert "1 of those written had an uncertain answer" in output
+    assert "fit no prior" in output
+    with (tmp_path / "set" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(row["stratum"], float(row["queued_percent"])) for row in csv.DictReader(file)]
+    assert rows == [("fake", 0.0), ("fake", 0.0), ("fake", 5.0), ("uncertain_fake", 100.0)]
+
+
 @pytest.mark.django_db
 def test_what_is_reviewed_while_a_set_is_written_waits_for_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -225,8 +256,8 @@ def test_what_is_reviewed_while_a_set_is_written_waits_for_the_next_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(exports, "_groups", review_then)
-        assert exports.dataset_write(tmp_path / "now") == {"0_real": 1, "1_fake": 0, "skipped": 0}
-    assert exports.dataset_write(tmp_path / "next") == {"0_real": 1, "1_fake": 1, "skipped": 0}
+        assert exports.dataset_write(tmp_path / "now") == counted(real=1)
+    assert exports.dataset_write(tmp_path / "next") == counted(real=1, fake=1)
 
 
 @pytest.mark.django_db

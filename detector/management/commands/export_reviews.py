@@ -43,7 +43,13 @@ class Command(BaseCommand):
             raise CommandError(f"The set in {folder} is incomplete: {error.strerror or error}.") from error
         self.stdout.write(
             f"Wrote {counts['0_real']} real and {counts['1_fake']} fake pictures to {folder}; "
-            f"{counts['skipped']} had no readable file."
+            f"{counts['skipped']} had no readable file. Left out: {counts['several_faces']} reviewed as fake that have "
+            "several faces, as no review says which one is meant."
+        )
+        self.stdout.write(
+            f"{counts['uncertain']} of those written had an uncertain answer. All of these are queued for review, but "
+            "only a sample of the others: how common fakes are here is not how common they are among the uploads, so "
+            "fit no prior to it. The manifest's queued_percent says how many of each stratum were queued."
         )
 
 
