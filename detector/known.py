@@ -1,7 +1,7 @@
 """Pictures that were here before: the same file, or one that looks the same."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from detector.models import HASH_BANDS, Detection, DetectionQuerySet, ReviewVerdict
 from detector.similarity import NEAR_DISTANCE, distance, from_bands, is_telling
@@ -18,6 +18,7 @@ class Match:
     detection: Detection
     bits: int
     is_same_file: bool
+    is_disputed: bool = False  # whether people said something else of others like it
 
 
 def matches(detection: Detection, *, among: DetectionQuerySet | None = None, most: int = MOST_SHOWN) -> list[Match]:
@@ -51,13 +52,20 @@ def _within_reach(candidates: Iterable[tuple[object, ...]], value: int) -> Itera
 def reviewed_match(detection: Detection) -> Match | None:
     """The nearest earlier picture that people have called real or fake, if there is one.
 
+    It is disputed where others as alike, copies of the file or not, were called otherwise.
+
     Earlier ones alone: a later one would tell that a stranger has uploaded it since.
     """
     earlier = Detection.objects.filter(created_at__lt=detection.created_at)
     reviewed = earlier.filter(review_verdict__in=[ReviewVerdict.REAL, ReviewVerdict.FAKE])
     if _has_none(detection, reviewed):
         return None
-    return next(iter(matches(detection, among=reviewed, most=1)), None)
+    found = matches(detection, among=reviewed)
+    if not found:
+        return None
+    nearest = found[0]
+    as_alike = [each.detection.review_verdict for each in found if each.is_same_file == nearest.is_same_file]
+    return replace(nearest, is_disputed=len(set(as_alike)) > 1)
 
 
 def _has_none(detection: Detection, among: DetectionQuerySet) -> bool:

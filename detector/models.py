@@ -442,9 +442,18 @@ class Review(models.Model):
         return f"{self.get_verdict_display()} by {self.reviewer or 'a deleted account'}"
 
     @property
+    def real_probability(self) -> float | None:
+        return None if self.fake_probability is None else 1.0 - self.fake_probability
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the machine's verdict was only a leaning."""
+        return rule_of(self).is_uncertain(self.fake_probability)
+
+    @property
     def machine_words(self) -> str:
         """What the machine had said, as "Real" or "Fake, uncertain"; empty where its analysis had failed."""
-        doubt = ", uncertain" if rule_of(self).is_uncertain(self.fake_probability) else ""
+        doubt = ", uncertain" if self.is_uncertain else ""
         return f"{self.get_machine_verdict_display()}{doubt}"
 
 

@@ -186,8 +186,9 @@ def _detection_page(
         "can_appeal": is_own and detection.can_be_appealed,
         "appeal_error": appeal_error,
         "appeal_text": request.POST.get("sentence", ""),
-        # Only for the uploader: to others it would tell that somebody uploaded such a picture.
-        "known": known.reviewed_match(detection) if is_own else None,
+        # Only for the uploader: to others it would tell that somebody uploaded such a picture. What people said of this
+        # very detection counts for more.
+        "known": known.reviewed_match(detection) if is_own and not detection.review_verdict else None,
         "threshold": detection.threshold,
         "uncertain_above": detection.rule.uncertain_above,
         "uncertain_up_to": detection.rule.uncertain_up_to,

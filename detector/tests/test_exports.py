@@ -79,6 +79,13 @@ def test_detections_are_downloaded_as_csv_without_formulas(admin_client: Client)
         assert secret not in text
 
 
+def test_an_uncertain_verdict_is_exported_as_one(admin_client: Client) -> None:
+    make_review(make_detection(0.5), "real")
+    for address in (DETECTIONS, REVIEWS):
+        (row,) = json.loads(body(download(admin_client, address, "export_json")))
+        assert (row["is_uncertain"], row["fake_probability"], row["real_probability"]) == (True, 0.5, 0.5)
+
+
 @pytest.mark.django_db
 def test_reviews_are_downloaded_as_json_as_they_are(admin_client: Client) -> None:
     make_review(make_detection(0.9), "real", note="=É")

@@ -205,6 +205,27 @@ def test_neither_doubt_nor_an_open_dispute_is_told(visitor: Client, settings: Se
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("is_same_file", [True, False])
+def test_people_who_did_not_agree_are_not_told_as_one(visitor: Client, is_same_file: bool) -> None:
+    data = make_jpeg()
+    before = data if is_same_file else remade(data)
+    for verdict in ("real", "fake"):
+        upload(before, review_verdict=verdict)
+    # What looks alike is no copy of the file, so it disputes nothing about the copies.
+    upload(make_jpeg(seed=1), review_verdict="fake")
+    detection = upload(data)
+    assertContains(visitor.get(reverse("detector:detection", args=[detection.pk])), "did not agree")
+
+
+@pytest.mark.django_db
+def test_what_was_said_of_this_very_upload_counts_for_more(visitor: Client) -> None:
+    data = make_jpeg()
+    upload(data, review_verdict="real")
+    detection = upload(data, review_verdict="fake")
+    assertNotContains(visitor.get(reverse("detector:detection", args=[detection.pk])), "uploaded before")
+
+
+@pytest.mark.django_db
 def test_only_the_uploader_is_told(admin_client: Client) -> None:
     data = make_jpeg()
     make_review(upload(data), "real")
