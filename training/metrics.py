@@ -1,5 +1,6 @@
 """The one set of figures that training, reports and CI use."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from detector.predictor import DecisionRule
 
 METRICS = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece", "decided", "decided_error")
 _BINS = 15
+# Shares of pictures, and of which classes.
+_SHARES = {"acc": (0, 1), "real_acc": (0,), "fake_acc": (1,)}
 
 
 def evaluate(
@@ -151,7 +154,10 @@ def intervals(
 ) -> dict[str, list[float]]:
     """Returns `<metric>_ci`: [low, high], 95 % bootstrap intervals over whole groups.
 
-    Pictures of one group (frames of a video, one identity) are no independent evidence, so groups are drawn.
+    Pictures of one group (frames of a video, one identity) are no independent evidence, so groups are drawn. Where all
+    draws agree, as they do on a share of 0 or 1, they say nothing: such a share gets Wilson's interval (JASA 1927) for
+    as many independent pictures as there are groups, another figure none. The calibration error gets none either: draws
+    of a sample are further off than the sample.
 
     Args:
         y_true: (n,) labels, FAKE = 1.
@@ -171,9 +177,23 @@ def intervals(
         figures = _available_figures(y_true[rows], y_score[rows], rule=rule, prior=prior)
         for name, value in figures.items():
             draws.setdefault(name, []).append(value)
-    return {
-        f"{name}_ci": [float(each) for each in np.percentile(values, [2.5, 97.5])] for name, values in draws.items()
-    }
+    found = {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in draws.items() if name != "ece"}
+    bounds = {}
+    for name, (low, high) in found.items():
+        if high - low > 1e-9:
+            bounds[f"{name}_ci"] = [low, high]
+        elif name in _SHARES:
+            counted = np.isin(y_true, _SHARES[name])
+            bounds[f"{name}_ci"] = _wilson(low, len(set(members[counted].tolist())))
+    return bounds
+
+
+def _wilson(share: float, count: int) -> list[float]:
+    """Returns Wilson's 95 % interval of a share (0 to 1) among so many."""
+    spread = 1.959964**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
+    return [max(0.0, middle - half), min(1.0, middle + half)]
 
 
 def table_row(

@@ -94,6 +94,23 @@ def test_weights_follow_the_prior() -> None:
     assert weights.tolist() == pytest.approx([0.8 / 3, 0.8 / 3, 0.8 / 3, 0.2])
 
 
+def test_a_share_without_a_miss_gets_wilson_s_interval() -> None:
+    y_true, y_score = np.zeros(20, int), np.full(20, 0.1)
+    groups = [str(index // 2) for index in range(20)]
+    bounds = intervals(y_true, y_score, groups, rule=RULE, prior=0.5, repeats=50)
+    # Ten groups, all right: z squared is 3.84, and 10 / (10 + 3.84) is the lower end.
+    for share in ("acc", "real_acc"):
+        assert bounds[f"{share}_ci"] == pytest.approx([10 / (10 + 1.959964**2), 1.0])
+    # Of these no draw can tell how sure they are.
+    assert bounds.keys() == {"acc_ci", "real_acc_ci"}
+
+
+def test_the_calibration_error_has_no_interval() -> None:
+    bounds = intervals(Y_TRUE, Y_SCORE, list("abcdefgh"), rule=RULE, prior=0.5, repeats=50)
+    assert {"auc_ci", "real_acc_ci", "fake_acc_ci"} <= bounds.keys()
+    assert "ece_ci" not in bounds
+
+
 def test_intervals_draw_groups_not_pictures() -> None:
     copies = 50
     y_true, y_score = np.repeat(Y_TRUE, copies), np.repeat(Y_SCORE, copies)
