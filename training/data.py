@@ -17,6 +17,8 @@ from detector.faces import BoundingBox, DetectedFace, FaceDetector
 from detector.images import decode_image
 
 REAL, FAKE = 0, 1
+# What `training.overlaps` found.
+OVERLAPS = Path(__file__).resolve().parent / "overlaps.json"
 _LABELS = {"0_real": REAL, "1_fake": FAKE}
 SPLITS = ("train", "val", "test", "test_unseen")
 # The kind of manipulation behind each generator of the manifest.
@@ -110,6 +112,16 @@ def read_manifest(faces_dir: Path) -> list[Sample]:
     if torn:
         raise ValueError(f"{len(torn)} groups lie in more than one split, such as {torn[0]}.")
     return samples
+
+
+def overlapping(faces_dir: Path) -> list[tuple[str, str]]:
+    """Returns (path of a test picture, path of another copy of it in train or val); none for data not searched."""
+    if not OVERLAPS.is_file():
+        return []
+    found = json.loads(OVERLAPS.read_text(encoding="utf-8"))
+    if found["data_version"] != manifest_sha256(faces_dir):
+        return []
+    return [(test, other) for test, other, _inliers in found["pairs"]]
 
 
 def manifest_sha256(faces_dir: Path) -> str:
