@@ -32,8 +32,9 @@ def write_card(model_dir: Path) -> None:
         data_version=spec["data_version"][:12],
         code_version=spec["code_version"],
         overall=_overall(tables, metrics.get("baseline", {})),
-        test_sources=_rows(tables["test"]["by_source"]),
-        unseen_sources=_rows(tables["test_unseen"]["by_source"]),
+        test_sources=_rows(tables.get("test", {}).get("by_source", {})),
+        unseen_sources=_rows(tables.get("test_unseen", {}).get("by_source", {})),
+        group_photos=_group_photos(tables),
         kinds=_kinds(tables),
         leave_one_out=_leave_one_out(metrics.get("leave_one_out", {})),
         deliveries=_deliveries(metrics.get("delivery_test", {})),
@@ -47,9 +48,25 @@ def write_card(model_dir: Path) -> None:
 
 
 def _overall(tables: dict[str, Any], baseline: dict[str, Any]) -> str:
-    rows = [(f"**{split}**", table["overall"]) for split, table in tables.items()]
+    rows = []
+    for split, table in tables.items():
+        rows.append((f"**{split}**", table["overall"]))
+        if "without_copies" in table:
+            left_out = table["overall"]["n"] - table["without_copies"]["n"]
+            rows.append((f"{split} without {left_out} pictures of which training saw a copy", table["without_copies"]))
     rows += [(f"frozen backbone, new head: {split}", row) for split, row in baseline.get("frozen_head", {}).items()]
     return _table(rows, intervals=True)
+
+
+def _group_photos(tables: dict[str, Any]) -> str:
+    """How many genuine photos of so many people would be called Real if their faces erred independently."""
+    shares = {split: tables.get(split, {}).get("overall", {}).get("real_acc") for split in ("test", "test_unseen")}
+    parts = [
+        f"{', '.join(f'{share**count:.0%} ({count})' for count in (2, 5, 10, 20))} with faces of `{split}`"
+        for split, share in shares.items()
+        if share is not None
+    ]
+    return "; ".join(parts)
 
 
 def _rows(by_source: dict[str, Any]) -> str:
@@ -62,7 +79,7 @@ def _kinds(tables: dict[str, Any]) -> str:
             (f"{split}: {name}", row)
             for split in ("test", "test_unseen")
             for part in ("by_kind", "by_generator")
-            for name, row in tables[split][part].items()
+            for name, row in tables.get(split, {}).get(part, {}).items()
         ]
     )
 
@@ -120,9 +137,9 @@ def _delivered_cell(row: dict[str, Any], metric: str) -> str:
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]], *, intervals: bool = False) -> str:
-    lines = [_line(["", "n", "real", "fake", *_COLUMNS]), _line(["---"] * (4 + len(_COLUMNS)))]
+    lines = [_line(["", "n", "groups", "real", "fake", *_COLUMNS]), _line(["---"] * (5 + len(_COLUMNS)))]
     for name, row in rows:
-        counts = [str(row[key]) for key in ("n", "n_real", "n_fake")]
+        counts = [str(row[key]) for key in ("n", "n_groups", "n_real", "n_fake")]
         lines.append(_line([name, *counts, *(_cell(row, metric, intervals) for metric in _COLUMNS)]))
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from detector.images import decode_image
 from detector.predictor import DecisionRule, Predictor, load_predictor
 from training.card import write_card
-from training.data import KINDS, Sample, limited, manifest_sha256, read_manifest
+from training.data import KINDS, Sample, limited, manifest_sha256, overlapping, read_manifest
 from training.export import write_atomically
 from training.metrics import METRICS, reliability, roc_points, table_row
 from training.paths import FACES_DIR, MODEL_DIR
@@ -53,6 +53,11 @@ class Scores:
     def groups(self) -> list[str]:
         """(n) source and group: what the bootstrap draws."""
         return [f"{sample.source}/{sample.group}" for sample in self.samples]
+
+    def without(self, paths: set[str]) -> "Scores":
+        """Returns the scores of the other pictures."""
+        kept = [index for index, sample in enumerate(self.samples) if sample.path not in paths]
+        return Scores([self.samples[index] for index in kept], self.values[kept], self.no_face)
 
 
 def _jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
@@ -147,12 +152,13 @@ def table(scores: Scores, *, rule: DecisionRule, prior: float) -> dict[str, Any]
         return {name: row((own == name) | (scores.y_true == 0), 200) for name in names}
 
     sources = np.array([each.source for each in scores.samples])
+    both = len(set(scores.y_true.tolist())) == 2
     return {
         "overall": {**row(np.ones(len(sources), bool), 1000), "n_no_face": scores.no_face},
         "by_source": {source: row(sources == source, 200) for source in sorted(set(sources))},
         "by_generator": against_reals(lambda sample: sample.generator),
         "by_kind": against_reals(lambda sample: KINDS.get(sample.generator, "unknown")),
-        "roc": roc_points(scores.y_true, scores.values),
+        "roc": roc_points(scores.y_true, scores.values) if both else [],
         "reliability": [
             {"weight": weight, "mean_score": mean, "share_fake": share}
             for weight, mean, share in reliability(scores.y_true, scores.values, prior=prior)
@@ -161,27 +167,57 @@ def table(scores: Scores, *, rule: DecisionRule, prior: float) -> dict[str, Any]
 
 
 def evaluate_model(
-    model_dir: Path, faces_dir: Path, *, limit_per_source: int | None = None, deliveries: bool = True
+    model_dir: Path,
+    faces_dir: Path,
+    *,
+    limit_per_source: int | None = None,
+    deliveries: bool = True,
+    held_out: Scores | None = None,
+    keep: bool = True,
 ) -> dict[str, Any]:
     """Measures the model in model_dir, writes its metrics.json and card, and returns the metrics.
+
+    A split without pictures has no table. Where the classifier was fitted to `val` too, that table is not measured
+    here: training leaves it, from fits that did not see the pictures.
 
     Args:
         model_dir: Holds model.tflite and spec.json; keys of metrics.json that are not measured here are kept.
         faces_dir: The folder with manifest.csv.
         limit_per_source: Scores at most this many pictures of each split, source and label.
         deliveries: Also measures `test` after each of `DELIVERIES`.
+        held_out: Scores of `val` to use instead of what the model gives.
+        keep: Whether the figures are written.
     """
     predictor = load_predictor(model_dir)
     spec = predictor.spec
     rule = predictor.rule(spec.decision_threshold)
     prior = spec.calibration["prior"]
     samples = limited(read_manifest(faces_dir), limit_per_source)
-    tables, change = {}, {}
-    for split in ("val", "test", "test_unseen"):
+    path = model_dir / "metrics.json"
+    metrics = json.loads(path.read_text()) if path.is_file() else {}
+    copies = {test for test, _other in overlapping(faces_dir)}
+    tables: dict[str, Any] = {}
+    change: dict[str, Any] = {}
+    splits = ["val", "test", "test_unseen"]
+    if "val" in spec.config.get("refit_splits", ()):
+        splits.remove("val")
+        if held_out:
+            tables["val"] = table(held_out, rule=rule, prior=prior)
+        elif metrics.get("model_version") == spec.version and "val" in metrics["tables"]:
+            tables["val"] = metrics["tables"]["val"]
+    for split in splits:
         chosen = [sample for sample in samples if sample.split == split]
-        tables[split] = table(score(predictor, faces_dir, chosen, title=split), rule=rule, prior=prior)
-    if deliveries:
-        chosen = [sample for sample in samples if sample.split == "test"]
+        if not chosen:
+            continue
+        scores = score(predictor, faces_dir, chosen, title=split)
+        tables[split] = table(scores, rule=rule, prior=prior)
+        others = scores.without(copies)
+        if len(others.samples) < len(scores.samples):
+            tables[split]["without_copies"] = table_row(
+                others.y_true, others.values, others.groups, rule=rule, prior=prior, repeats=1000
+            )
+    chosen = [sample for sample in samples if sample.split == "test"]
+    if deliveries and chosen:
         for name, deliver in DELIVERIES.items():
             scores = score(predictor, faces_dir, chosen, deliver=deliver, title=name)
             row = table_row(scores.y_true, scores.values, scores.groups, rule=rule, prior=prior, repeats=1)
@@ -192,8 +228,6 @@ def evaluate_model(
                 **{metric: row[metric] for metric in METRICS},
                 **{f"{metric}_change": difference(row[metric], clean[metric]) for metric in METRICS},
             }
-    path = model_dir / "metrics.json"
-    metrics = json.loads(path.read_text()) if path.is_file() else {}
     metrics.update(
         model_version=spec.version,
         data_version=manifest_sha256(faces_dir),
@@ -203,8 +237,9 @@ def evaluate_model(
         tables=tables,
         delivery_test=change,
     )
-    write_atomically(path, (json.dumps(rounded(metrics), indent=1) + "\n").encode())
-    write_card(model_dir)
+    if keep:
+        write_atomically(path, (json.dumps(rounded(metrics), indent=1) + "\n").encode())
+        write_card(model_dir)
     return metrics
 
 
@@ -228,7 +263,9 @@ def print_tables(metrics: dict[str, Any]) -> None:
     """Prints one line for each row of each table."""
     columns = ("n", "n_real", "n_fake", *METRICS)
     for split, one in metrics["tables"].items():
-        rows = {"overall": one["overall"], **one["by_source"]}
+        rows = {"overall": one["overall"]}
+        rows |= {"without copies": one["without_copies"]} if "without_copies" in one else {}
+        rows |= one["by_source"]
         rows |= {f"{part[3:]}: {name}": row for part in ("by_generator", "by_kind") for name, row in one[part].items()}
         print(f"\n{split:38}" + "".join(f"{column[:13]:>14}" for column in columns))
         for name, row in rows.items():
@@ -250,7 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Evaluates and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model-dir", type=Path, default=MODEL_DIR)
-    parser.add_argument("--limit-per-source", type=int, help="score at most so many pictures a source")
+    parser.add_argument("--limit-per-source", type=int, help="score at most so many pictures a source; keeps nothing")
     parser.add_argument("--no-deliveries", action="store_true", help="skip the degraded copies of test")
     options = parser.parse_args(arguments)
     metrics = evaluate_model(
@@ -258,6 +295,7 @@ def main(arguments: list[str] | None = None) -> None:
         FACES_DIR,
         limit_per_source=options.limit_per_source,
         deliveries=not options.no_deliveries,
+        keep=options.limit_per_source is None,
     )
     print_tables(metrics)
 

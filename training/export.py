@@ -35,7 +35,9 @@ def export(
     config: Config,
     data_version: str,
 ) -> ModelSpec:
-    """Writes model.tflite and spec.json, both or neither, and returns the spec.
+    """Writes model.tflite and spec.json, each whole, and returns the spec.
+
+    In between, the folder holds weights of another spec, which serving refuses by their SHA-256.
 
     Args:
         model: What `training.train.train` returned.

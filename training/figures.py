@@ -29,6 +29,8 @@ def draw(model_dir: Path, metrics: dict[str, Any]) -> None:
 def _roc(path: Path, tables: dict[str, Any]) -> None:
     figure, axes = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
     for split, color in _SPLITS.items():
+        if not tables.get(split, {}).get("roc"):
+            continue
         row = tables[split]["overall"]
         fpr, tpr = zip(*tables[split]["roc"], strict=True)
         axes.plot(fpr, tpr, color=color, label=f"{split}: AUC {row['auc']:.3f}, n = {row['n']}")
@@ -43,6 +45,8 @@ def _reliability(path: Path, tables: dict[str, Any]) -> None:
     figure, axes = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
     axes.plot([0, 1], [0, 1], color="#888888", linestyle=":", label="perfect")
     for split, color in _SPLITS.items():
+        if tables.get(split, {}).get("overall", {}).get("ece") is None:
+            continue
         bins = [each for each in tables[split]["reliability"] if each["weight"] > 0]
         axes.plot(
             [each["mean_score"] for each in bins],
@@ -62,7 +66,7 @@ def _sources(path: Path, tables: dict[str, Any]) -> None:
     rows = [
         (f"{source} ({row['n']})", row["acc"], row.get("acc_ci", [row["acc"]] * 2), color)
         for split, color in _SPLITS.items()
-        for source, row in tables[split]["by_source"].items()
+        for source, row in tables.get(split, {}).get("by_source", {}).items()
     ]
     figure, axes = plt.subplots(figsize=(6, 0.2 * len(rows) + 0.9), layout="constrained")
     positions = range(len(rows), 0, -1)

@@ -15,6 +15,7 @@ def fit_kinds(
     *,
     class_count: int,
     inverse_penalty: float,
+    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     max_iterations: int = 150,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns kernel (channels, classes) and bias (classes,), with the least penalised cross-entropy, by L-BFGS.
@@ -27,9 +28,10 @@ def fit_kinds(
         features: (n, channels), standardised.
         kinds: (n,) class of each, 0 to class_count - 1, or `ANY_FAKE`: any class but 0. One that does not occur gets a
             low bias.
-        weights: (n,) how much each counts.
+        weights: (n,) how much each counts; 0 leaves it out.
         class_count: How many classes there are.
         inverse_penalty: Inverse strength of the L2 penalty.
+        start: Kernel and bias to begin at; None begins at zero.
         max_iterations: Steps after which it is good enough.
     """
     known, unknown = np.flatnonzero(kinds != ANY_FAKE), np.flatnonzero(kinds == ANY_FAKE)
@@ -57,6 +59,7 @@ def fit_kinds(
         return value, gradient.astype(np.float64).ravel()
 
     options = {"maxiter": max_iterations, "maxcor": 6}
-    found = minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options)
+    begin = np.zeros(shape) if start is None else np.concatenate([start[0], start[1][None]])
+    found = minimize(loss, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
     both = found.x.reshape(shape)
     return both[:-1], both[-1]

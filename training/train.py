@@ -1,6 +1,7 @@
 """Trains the detector: `python -m training.train` (`make train`); resumes from the last epoch of the run folder."""
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -27,10 +28,11 @@ from training.data import (
     limited,
     load_pictures,
     manifest_sha256,
+    overlapping,
     read_manifest,
     sampling_weights,
 )
-from training.evaluate import evaluate_model, print_tables
+from training.evaluate import Scores, evaluate_model, print_tables
 from training.export import export, mean_map
 from training.model import (
     CLASSIFIER,
@@ -51,6 +53,10 @@ from training.regression import ANY_FAKE, fit_kinds
 _LEAST_DEVIATION = 0.05
 # How the pictures are drawn that the classifier is fitted to: close to what is served.
 _REFIT_AUGMENTATION, _REFIT_MARGINS = 0.3, (1.3, 1.9)
+# Fits that begin where the one to `train` alone ended.
+_FURTHER_ITERATIONS = 60
+# In the run folder: network logits of the pictures of `val`, by path, each of a fit without the picture's group.
+_HELD_OUT = "held_out_logits.json"
 
 
 class AugmentedBatches(keras.utils.PyDataset):
@@ -135,15 +141,17 @@ def train(
         run_dir: Checkpoints and the log; a run with another config in the same folder is refused.
         faces_dir: The folder with manifest.csv.
         backbone_weights: Keras' MobileNetV2 ImageNet weights without top.
-        leave_out: Samples for which it is true are neither trained nor validated on.
+        leave_out: Samples for which it is true are neither trained nor validated on, like those that test pictures are
+            copies of (`training.overlaps`).
 
     Raises:
-        ValueError: run_dir holds a run with another config.
+        ValueError: run_dir holds a run with another config, or on other data.
     """
-    _claim(run_dir, config)
+    _claim(run_dir, config, faces_dir=faces_dir, backbone_weights=backbone_weights)
     keras.utils.set_random_seed(config.seed)
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
-    samples = [each for each in samples if leave_out is None or not leave_out(each)]
+    copies = {other for _test, other in overlapping(faces_dir)}
+    samples = [each for each in samples if each.path not in copies and not (leave_out and leave_out(each))]
     cache_dir = run_dir.parent
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
     validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
@@ -166,12 +174,22 @@ def train(
         if fitted.is_file():
             model.load_weights(fitted)
         else:
-            refit(model, pictures, config, inverse_penalty=config.refit)
+            held_out = refit(model, pictures, validation, config, inverse_penalty=config.refit)
+            if held_out is not None:
+                logits = dict(zip((each.sample.path for each in validation), held_out.tolist(), strict=True))
+                (run_dir / _HELD_OUT).write_text(json.dumps(logits))
             model.save_weights(fitted)
     return model
 
 
-def refit(model: keras.Model, pictures: list[FacePicture], config: Config, *, inverse_penalty: float) -> None:
+def refit(
+    model: keras.Model,
+    pictures: list[FacePicture],
+    validation: list[FacePicture],
+    config: Config,
+    *,
+    inverse_penalty: float,
+) -> NDArray[np.float64] | None:
     """Fits the classifier anew to what all blocks hold of the training pictures, by logistic regression on their kinds.
 
     What fakes of all kinds have in common is little, and what sources have in common with them misleads: asked for the
@@ -184,43 +202,86 @@ def refit(model: keras.Model, pictures: list[FacePicture], config: Config, *, in
     Args:
         model: What `build_classifier` returned; its two classifiers get new weights.
         pictures: Training pictures; each is seen `refit_views` times, lightly augmented, none is blended.
+        validation: Pictures of `val`; seen likewise where the config's `refit_splits` say so.
         config: The last stage names the size and how sources are balanced.
         inverse_penalty: Inverse strength of the L2 penalty.
+
+    Returns:
+        (n,) logits of the validation pictures as serving would crop them, each from a fit that did not see its group;
+        None where none is fitted to them.
     """
     last = config.stages[-1]
     rng = np.random.default_rng([config.seed, len(config.stages)])
     pooled = keras.Model(model.input, model.get_layer(POOLED_LEVELS).output)
-    samples = [each.sample for each in pictures]
-    labels = np.array([each.label for each in samples])
-    found = np.empty((len(pictures) * config.refit_views, pooled.output.shape[-1]), np.float32)
-    inputs = np.empty((len(pictures), last.size, last.size, 3), np.uint8)
+    shown = [*pictures, *validation] if "val" in config.refit_splits else pictures
+    is_trained = np.arange(len(shown)) < len(pictures)
+    samples = [each.sample for each in shown]
+
+    def levels(inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches = _Batches(inputs, np.zeros((len(inputs), 1), np.float32), config.batch_size)
+        return np.asarray(pooled.predict(batches, verbose=0), np.float32)
+
+    found = np.empty((len(shown) * config.refit_views, pooled.output.shape[-1]), np.float32)
+    inputs = np.empty((len(shown), last.size, last.size, 3), np.uint8)
     for view in range(config.refit_views):
-        for index, picture in enumerate(pictures):
+        for index, picture in enumerate(shown):
             inputs[index] = training_input(
                 picture, rng, size=last.size, augmentation=_REFIT_AUGMENTATION, margins=_REFIT_MARGINS
             )
-        rows = slice(view * len(pictures), (view + 1) * len(pictures))
-        found[rows] = pooled.predict(_Batches(inputs, labels, config.batch_size), verbose=0)
+        found[view * len(shown) : (view + 1) * len(shown)] = levels(inputs)
     del inputs
     mean = found.mean(axis=0)
     deviation = np.hypot(found.std(axis=0), _LEAST_DEVIATION)
     found -= mean
     found /= deviation
+    kinds = np.tile([_class_of(each) for each in samples], config.refit_views)
     weights = sampling_weights(samples, source_power=config.source_power, matched_boost=last.matched_boost)
-    kinds = np.array([_class_of(each) for each in samples])
-    kernel, bias = fit_kinds(
-        found,
-        np.tile(kinds, config.refit_views),
-        np.tile(weights * len(samples) / config.refit_views, config.refit_views),
-        class_count=len(CLASSES),
-        inverse_penalty=inverse_penalty,
-    )
+    weights *= len(samples) / config.refit_views
+
+    def fitted(
+        use: NDArray[np.bool_], start: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return fit_kinds(
+            found,
+            kinds,
+            np.tile(weights * use, config.refit_views),
+            class_count=len(CLASSES),
+            inverse_penalty=inverse_penalty,
+            start=start,
+            **({} if start is None else {"max_iterations": _FURTHER_ITERATIONS}),
+        )
+
+    kernel, bias = fitted(is_trained, None)
+    held_out = None
+    if not is_trained.all():
+        clean = levels(np.stack([evaluation_input(each, size=last.size) for each in validation]))
+        clean -= mean
+        clean /= deviation
+        part = np.full(len(shown), -1)
+        part[~is_trained] = _parts([each.sample for each in validation], config.refit_folds, seed=config.seed)
+        held_out = np.empty(len(validation))
+        for fold in range(config.refit_folds):
+            of_others = fitted(part != fold, (kernel, bias))
+            left_out = part[~is_trained] == fold
+            classes = clean[left_out] @ of_others[0] + of_others[1]
+            held_out[left_out] = np.logaddexp.reduce(classes[:, 1:], axis=1) - classes[:, 0]
+        kernel, bias = fitted(np.ones(len(shown), bool), (kernel, bias))
     kernel /= deviation[:, None]
     bias -= mean @ kernel
     bias[1:] += math.log(len(CLASSES) - 1)  # which fake_log_odds() takes off again
     model.get_layer(KINDS_CLASSIFIER).set_weights([kernel, bias])
     classifier = model.get_layer(CLASSIFIER)
     classifier.set_weights([np.zeros_like(each) for each in classifier.get_weights()])
+    return held_out
+
+
+def _parts(samples: list[Sample], count: int, *, seed: int) -> NDArray[np.int_]:
+    """Returns (n,) the number, 0 to count - 1, of the part that each sample's group was drawn into."""
+    groups = [(each.source, each.group) for each in samples]
+    names = sorted(set(groups))
+    drawn = np.random.default_rng(seed).permutation(len(names)) % count
+    part_of = dict(zip(names, drawn.tolist(), strict=True))
+    return np.array([part_of[each] for each in groups])
 
 
 def _class_of(sample: Sample) -> int:
@@ -253,13 +314,22 @@ def _folded(model: keras.Model, backbone: keras.Model, config: Config, pictures:
     return result
 
 
-def _claim(run_dir: Path, config: Config) -> None:
-    path = run_dir / "config.json"
-    wanted = json.dumps(config.to_dict(), indent=2)
+def _claim(run_dir: Path, config: Config, *, faces_dir: Path, backbone_weights: Path) -> None:
+    """Makes the folder this run's own: what it holds is only gone on from with the same settings and data."""
+    path, data_path = run_dir / "config.json", run_dir / "data.json"
+    data = {
+        "manifest": manifest_sha256(faces_dir),
+        "backbone": hashlib.sha256(backbone_weights.read_bytes()).hexdigest(),
+        "left_out": sorted(other for _test, other in overlapping(faces_dir)),
+    }
+    elsewhere = "remove that folder or choose another --run-dir."
     if path.is_file() and Config.from_json(path.read_text()) != config:
-        raise ValueError(f"{path} describes another run; remove that folder or choose another --run-dir.")
+        raise ValueError(f"{path} describes another run; {elsewhere}")
+    if path.is_file() and (not data_path.is_file() or json.loads(data_path.read_text()) != data):
+        raise ValueError(f"{run_dir} holds a run on other data, or from other weights; {elsewhere}")
     run_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(wanted + "\n")
+    data_path.write_text(json.dumps(data, indent=1) + "\n")
+    path.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def _fit_stage(
@@ -352,23 +422,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run-dir", type=Path, help="checkpoints and logs (default: training/runs/default or smoke)")
     parser.add_argument("--model-dir", type=Path, help="where the model is written (default: models/mobilenet_v2)")
     options = parser.parse_args(arguments)
-    if options.smoke and options.model_dir is None:
-        parser.error("--smoke needs --model-dir: its model must not replace the real one")
     config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else FULL
     run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
     model = train(config, run_dir)
-    finish(model, config, options.model_dir or MODEL_DIR, cache_dir=run_dir.parent)
+    # A trial's model must not replace the real one.
+    finish(model, config, options.model_dir or (run_dir / "model" if options.smoke else MODEL_DIR), run_dir=run_dir)
 
 
-def finish(
-    model: keras.Model, config: Config, model_dir: Path, *, cache_dir: Path, faces_dir: Path = FACES_DIR
-) -> None:
-    """Calibrates the trained classifier on val, exports it, measures the export and writes its card."""
+def finish(model: keras.Model, config: Config, model_dir: Path, *, run_dir: Path, faces_dir: Path = FACES_DIR) -> None:
+    """Calibrates the trained classifier on val, exports it, measures the export and writes its card.
+
+    Where the classifier was fitted to val too, the calibration and the figures of val are those of fits that did not
+    see the picture's group.
+    """
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
-    pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
+    held_out: dict[str, float] = {}
+    if "val" in config.refit_splits:
+        held_out = json.loads((run_dir / _HELD_OUT).read_text())
+        samples = [each for each in samples if each.split != "val" or each.path in held_out]
+    pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=run_dir.parent)
     judged = [each for each in pictures if each.served]
     labels = np.array([each.sample.label for each in judged])
-    logits = network_logits(model, judged, size=INPUT_SIZE, batch_size=config.batch_size)
+    if held_out:
+        logits = np.array([held_out[each.sample.path] for each in judged])
+    else:
+        logits = network_logits(model, judged, size=INPUT_SIZE, batch_size=config.batch_size)
     rule = DecisionRule()
     calibration = fit(logits, labels, rule=rule)
     band = fit_band(calibration.probabilities(logits), labels, rule=rule)
@@ -383,7 +461,15 @@ def finish(
         config=config,
         data_version=data_version,
     )
-    print_tables(evaluate_model(model_dir, faces_dir, limit_per_source=config.limit_per_source))
+    scores = Scores([each.sample for each in judged], calibration.probabilities(logits), len(pictures) - len(judged))
+    print_tables(
+        evaluate_model(
+            model_dir,
+            faces_dir,
+            limit_per_source=config.limit_per_source,
+            held_out=scores if held_out else None,
+        )
+    )
 
 
 if __name__ == "__main__":

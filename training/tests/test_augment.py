@@ -1,12 +1,17 @@
 """Augmentation keeps shapes and labels apart from what a file went through."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detector.faces import BoundingBox
-from detector.preprocessing import face_input, square_crop
+from detector.images import decode_image
+from detector.predictor import Predictor
+from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE
+from detector.tests.test_predictor import SPEC, FakeClassifier, FakeFaceFinder
 from training.augment import _framed, blend_fake, evaluation_input, training_input
 from training.tests.factories import make_face_picture
 
@@ -36,8 +41,17 @@ def test_the_label_does_not_change_the_augmentation() -> None:
 
 def test_evaluation_sees_what_serving_sees() -> None:
     picture = make_face_picture()
-    crop = square_crop(picture.bbox, width=240, height=200)
-    assert (evaluation_input(picture) == face_input(picture.pixels, crop)).all()
+    left, top, width, height = picture.bbox
+    finder = FakeFaceFinder((left / 240, top / 200, (left + width) / 240, (top + height) / 200))
+    network = FakeClassifier(0.5)
+    buffer = io.BytesIO()
+    Image.fromarray(picture.pixels).save(buffer, "PNG")
+    spec = replace(SPEC, input_size=INPUT_SIZE, face_margin=FACE_MARGIN, max_source_side=MAX_SOURCE_SIDE)
+
+    Predictor(spec, network, finder).predict(decode_image(buffer.getvalue()))
+
+    (seen,) = network.seen
+    assert (evaluation_input(picture) == seen).all()
 
 
 def test_a_blended_fake_changes_the_face_and_keeps_the_rest() -> None:

@@ -1,7 +1,9 @@
 """The whole of training on a few pictures: fold, fit, resume, calibrate, export with parity, evaluate, card."""
 
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +12,16 @@ import pytest
 
 from detector.predictor import load_predictor
 from training.evaluate import DELIVERIES
+from training.paths import FACES_DIR
 
 pytestmark = pytest.mark.training
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_module(*arguments: str) -> str:
+def run_module(*arguments: str, **environment: str) -> str:
     """Runs `python -m ...` in its own process: TensorFlow stays out of the suite's, and its warnings too."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"} | environment
     result = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
     )
@@ -28,11 +31,10 @@ def run_module(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Run folder and model folder of one smoke run."""
-    folder = tmp_path_factory.mktemp("smoke")
-    run_dir, model_dir = folder / "runs" / "smoke", folder / "model"
-    run_module("training.train", "--smoke", "--run-dir", str(run_dir), "--model-dir", str(model_dir))
-    return run_dir, model_dir
+    """Run folder and model folder of one smoke run, whose model goes beside the run where nothing else is said."""
+    run_dir = tmp_path_factory.mktemp("smoke") / "runs" / "smoke"
+    run_module("training.train", "--smoke", "--run-dir", str(run_dir))
+    return run_dir, run_dir / "model"
 
 
 def test_a_smoke_run_writes_a_model_that_serving_accepts(smoke: tuple[Path, Path]) -> None:
@@ -63,6 +65,63 @@ def test_every_table_says_how_many_pictures_it_rests_on(smoke: tuple[Path, Path]
         assert 0 <= overall["auc_ci"][0] <= overall["auc"] <= overall["auc_ci"][1] <= 1
         assert sum(row["n"] for row in metrics["tables"][split]["by_source"].values()) == overall["n"]
     assert metrics["delivery_test"]["jpeg_50"]["n"] > 20
+
+
+def test_val_is_judged_by_fits_that_did_not_see_it(smoke: tuple[Path, Path]) -> None:
+    run_dir, model_dir = smoke
+    held_out = json.loads((run_dir / "held_out_logits.json").read_text())
+    overall = json.loads((model_dir / "metrics.json").read_text())["tables"]["val"]["overall"]
+    assert len(held_out) == overall["n"] + overall["n_no_face"]
+    assert all(path.startswith("val/") for path in held_out)
+    assert len(set(held_out.values())) > len(held_out) // 2
+
+
+PARTS = """
+from training.tests.factories import make_sample
+from training.train import _parts
+samples = [make_sample(source=f"source{n % 2}", group=str(n % 7)) for n in range(70)]
+parts = _parts(samples, 3, seed=1)
+print(sorted(set(parts.tolist())), len({(s.source, s.group, int(p)) for s, p in zip(samples, parts)}))
+"""
+
+
+def test_a_group_is_held_out_whole(tmp_path: Path) -> None:
+    script = tmp_path / "parts.py"
+    script.write_text(PARTS)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[0, 1, 2] 14"
+
+
+def test_an_evaluation_of_a_few_pictures_replaces_nothing(smoke: tuple[Path, Path]) -> None:
+    before = (smoke[1] / "metrics.json").read_bytes()
+    printed = run_module(
+        "training.evaluate", "--limit-per-source", "1", "--no-deliveries", "--model-dir", str(smoke[1])
+    )
+    assert "test_unseen" in printed
+    assert (smoke[1] / "metrics.json").read_bytes() == before
+
+
+def test_data_without_unseen_sources_can_be_measured(smoke: tuple[Path, Path], tmp_path: Path) -> None:
+    """What `export_reviews` writes has no such split."""
+    faces, model_dir = tmp_path / "faces", tmp_path / "model"
+    faces.mkdir()
+    shutil.copytree(smoke[1], model_dir)
+    for split in ("train", "val", "test"):
+        (faces / split).symlink_to(FACES_DIR / split)
+    with (FACES_DIR / "manifest.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test" and row["source"] == "ffhq_sg1_140k"]
+    with (faces / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*rows[:4], *rows[-4:]])
+
+    run_module("training.evaluate", "--model-dir", str(model_dir), FACES_DIR=str(faces))
+
+    metrics = json.loads((model_dir / "metrics.json").read_text())
+    assert set(metrics["tables"]) == {"val", "test"}  # that of val is training's
+    assert metrics["tables"]["test"]["overall"]["n"] == 8
+    assert "## Evaluation" in (model_dir / "README.md").read_text()
 
 
 def test_the_card_holds_the_measured_figures(smoke: tuple[Path, Path]) -> None:
@@ -122,12 +181,16 @@ def test_the_baseline_is_measured_on_the_same_folds(smoke: tuple[Path, Path]) ->
 
 def test_an_interrupted_run_goes_on_from_its_last_stage(smoke: tuple[Path, Path]) -> None:
     run_dir, model_dir = smoke
-    (run_dir / "stage_2.weights.h5").unlink()
+    for name in ("stage_2.weights.h5", "stage_2.csv", "refit.weights.h5", "held_out_logits.json"):
+        (run_dir / name).unlink()
+    shutil.rmtree(run_dir / "stage_2")
     first, second = ((run_dir / f"stage_{number}.weights.h5").stat().st_mtime_ns for number in (0, 1))
 
     run_module("training.train", "--smoke", "--run-dir", str(run_dir), "--model-dir", str(model_dir))
 
     assert (run_dir / "stage_2.weights.h5").is_file()
+    assert len((run_dir / "stage_2.csv").read_text().splitlines()) == 2  # the heading, and its epoch
+    assert (run_dir / "held_out_logits.json").is_file()
     assert (run_dir / "stage_0.weights.h5").stat().st_mtime_ns == first
     assert (run_dir / "stage_1.weights.h5").stat().st_mtime_ns == second
 
@@ -144,6 +207,23 @@ def test_another_config_in_the_same_run_folder_is_refused(smoke: tuple[Path, Pat
     )
     assert result.returncode != 0
     assert "describes another run" in result.stderr
+
+
+def test_other_data_in_the_same_run_folder_is_refused(smoke: tuple[Path, Path]) -> None:
+    """Or the network of the old data would be signed with the new one's hash."""
+    path = smoke[0] / "data.json"
+    data = path.read_text()
+    path.write_text(json.dumps({**json.loads(data), "manifest": "0" * 64}))
+    result = subprocess.run(
+        [sys.executable, "-m", "training.train", "--smoke", "--run-dir", str(smoke[0])],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    path.write_text(data)
+    assert result.returncode != 0
+    assert "on other data" in result.stderr
 
 
 FOLDING = """
