@@ -43,9 +43,13 @@ def weeks_since(since: datetime | None, *, model_version: str = "") -> list[Figu
     starts = _starts(since)
     if not starts:
         return []
-    by_start: dict[datetime, dict[str, Figures]] = dict(
-        UploadWeek.objects.filter(start__gte=starts[0]).values_list("start", "by_model")
-    )
+    kept = UploadWeek.objects.filter(start__gte=starts[0]).values_list("start", "by_model")
+    # While a new version is being rolled out the old one may keep a week without what it did not count yet.
+    by_start: dict[datetime, dict[str, Figures]] = {
+        start: by_model
+        for start, by_model in kept
+        if all(figures.keys() >= set(COUNTS) for figures in by_model.values())
+    }
     missing = [start for start in starts if start not in by_start]
     counted = _count(missing)
     settled = week_start(timezone.now() - SETTLED_AFTER)
@@ -58,7 +62,7 @@ def weeks_since(since: datetime | None, *, model_version: str = "") -> list[Figu
 def _keep(counted: dict[datetime, dict[str, Figures]]) -> None:
     """What was deleted after the count and before it was kept would stay in it for good, so it is compared again."""
     weeks = [UploadWeek(start=start, by_model=by_model) for start, by_model in counted.items()]
-    UploadWeek.objects.bulk_create(weeks, ignore_conflicts=True)
+    UploadWeek.objects.bulk_create(weeks, update_conflicts=True, unique_fields=["start"], update_fields=["by_model"])
     now = _count(list(counted))
     if wrong := [start for start in counted if _sizes(now[start]) != _sizes(counted[start])]:
         UploadWeek.objects.filter(start__in=wrong).delete()

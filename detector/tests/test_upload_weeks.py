@@ -53,6 +53,20 @@ def test_a_deletion_has_its_week_counted_again(
     assert sizes() == [1]
 
 
+def test_a_week_that_an_older_version_kept_is_counted_again() -> None:
+    """While a new version is being rolled out, the old one answers too."""
+    old = make_detection(0.9, created_at=timezone.now() - timedelta(weeks=2))
+    assert sizes() == [1]
+    kept = UploadWeek.objects.get(start=upload_weeks.week_start(old.created_at))
+    for figures in kept.by_model.values():
+        del figures["not_kept"]
+    kept.save()
+
+    assert [(week["n"], week["not_kept"]) for week in upload_weeks.weeks_since(None)] == [(1, 0)]
+    kept = UploadWeek.objects.get(start=kept.start)
+    assert all("not_kept" in figures for figures in kept.by_model.values())
+
+
 def test_a_deletion_between_counting_and_keeping_is_noticed(
     monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
