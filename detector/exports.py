@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image
 from detector.exceptions import InvalidImage
 from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
 from detector.models import HASH_BANDS, Detection, DetectionQuerySet, Review, ReviewVerdict
-from detector.similarity import NEAR_DISTANCE, distance, from_bands
+from detector.similarity import NEAR_DISTANCE, distance, from_bands, is_telling
 
 # Nothing about whose an upload is: an export leaves the house.
 DETECTION_COLUMNS = [
@@ -246,28 +246,45 @@ def _groups(reviewed: DetectionQuerySet) -> dict[UUID, str]:
 
 
 def _alike(sha256: str, value: int | None) -> set[tuple[datetime, UUID, str]]:
-    """Time, key and SHA-256 of the uploads of that file and those near it, and near those, and so on."""
+    """Time, key and SHA-256 of the uploads of that file and those near it, and near those, and so on.
+
+    Each hash is asked for once, and each file: a picture that is here a thousand times, saved anew each time, has few
+    hashes.
+    """
     found: set[tuple[datetime, UUID, str]] = set()
-    pictures = waiting = {(sha256, value)}
-    while waiting:
-        nearer = set()
-        for file, near in waiting:
-            every = Detection.objects.order_by()
-            maybe = every.filter(sha256=file) if near is None else every.near_hash(near, or_file=file)
-            # The status is not asked for: SQLite would read all of the same status by its index.
-            for time, pk, status, other_file, *bands in maybe.values_list(*GROUP_FIELDS):
-                other = _hash_value(bands)
-                is_near = near is not None and other is not None and distance(near, other) <= NEAR_DISTANCE
-                if status == Detection.Status.DONE and (is_near or (file and other_file == file)):
-                    found.add((time, pk, other_file))
-                    nearer.add((other_file, other))
-        waiting = nearer - pictures
-        pictures = pictures | nearer
+    files, hashes = {sha256} - {""}, set() if value is None else {value}
+    new_files, new_hashes = set(files), set(hashes)
+    while new_files or new_hashes:
+        rows = _rows_of(sorted(new_files))
+        for near in new_hashes:
+            maybe = Detection.objects.order_by().near_hash(near).values_list(*GROUP_FIELDS)
+            rows += [row for row in maybe.iterator(CHUNK_ROWS) if _is_near(near, _hash_value(row[4:]))]
+        # The status is not asked for: SQLite would read all of the same status by its index.
+        judged = [row for row in rows if row[2] == Detection.Status.DONE]
+        found |= {(row[0], row[1], row[3]) for row in judged}
+        new_files = {row[3] for row in judged} - {""} - files
+        new_hashes = {other for row in judged if (other := _hash_value(row[4:])) is not None} - hashes
+        files |= new_files
+        hashes |= new_hashes
     return found
 
 
-def _hash_value(bands: list[int | None]) -> int | None:
+def _rows_of(files: list[str]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(files), CHUNK_ROWS):
+        some = Detection.objects.order_by().filter(sha256__in=files[start : start + CHUNK_ROWS])
+        rows += some.values_list(*GROUP_FIELDS)
+    return rows
+
+
+def _is_near(one: int, other: int | None) -> bool:
+    return other is not None and distance(one, other) <= NEAR_DISTANCE
+
+
+def _hash_value(bands: Sequence[int | None]) -> int | None:
+    """The hash, or None where it says too little for two pictures to be taken for alike."""
     first, second, third, fourth = bands
     if first is None or second is None or third is None or fourth is None:
         return None
-    return from_bands((first, second, third, fourth))
+    value = from_bands((first, second, third, fourth))
+    return value if is_telling(value) else None

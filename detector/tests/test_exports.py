@@ -14,6 +14,8 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
+from PIL import Image
+from pytest_django import DjangoAssertNumQueries
 
 from detector import exports, services
 from detector.exports import neutral
@@ -158,6 +160,29 @@ def test_pictures_that_look_alike_share_a_group(tmp_path: Path) -> None:
     groups = [sample.group for sample in read_manifest(tmp_path / "set")]
     assert len(set(groups)) == 4
     assert all(groups[place] == groups[place - place % 3] for place in range(12))
+
+
+@pytest.mark.django_db
+def test_a_picture_that_is_here_many_times_is_asked_for_few_times(
+    tmp_path: Path, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    first, *others = (make_detection(0.9, data=make_jpeg()) for _ in range(30))
+    for number, other in enumerate(others):
+        other.sha256 = f"{number:064x}"  # as if saved anew, each time with other bytes and the same look
+        other.save()
+    make_review(first, "fake")
+    with django_assert_max_num_queries(12):
+        export(dataset=tmp_path / "set")
+
+
+@pytest.mark.django_db
+def test_flat_pictures_are_not_taken_for_alike(tmp_path: Path) -> None:
+    blank = io.BytesIO()
+    Image.new("RGB", (320, 240), "white").save(blank, "PNG")
+    for data in (blank.getvalue(), remade(blank.getvalue())):
+        make_review(make_detection(0.9, data=data), "fake")
+    export(dataset=tmp_path / "set")
+    assert len({group for group, _split in splits(tmp_path / "set").values()}) == 2
 
 
 def splits(folder: Path) -> dict[str, tuple[str, str]]:
