@@ -297,8 +297,13 @@ def _load_upright(image: Image.Image, data: bytes, *, first_scan: int, least_sid
 
 
 def _draft(image: Image.Image, least_side: int) -> None:
-    """Has a JPEG decoded at the least of its scales, 1 to 1/8, that leaves its `part_length` so many px."""
+    """Has a JPEG decoded at the least of its scales, 1 to 1/8, that leaves its `part_length` so many px.
+
+    Of a long one it may be fewer: in all there are to be no more than in a square of twice that side, as of any other.
+    """
     factor = next(each for each in (8, 4, 2, 1) if each == 1 or part_length(*image.size) >= each * least_side)
+    while factor < 8 and image.width // factor * (image.height // factor) > (2 * least_side) ** 2:
+        factor *= 2
     image.draft("RGB", (max(1, image.width // factor), max(1, image.height // factor)))
 
 

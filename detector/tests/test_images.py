@@ -163,6 +163,23 @@ def test_of_long_pictures_more_is_kept(
     assert image.picture.width * image.picture.height <= WORKING_SIDE**2
 
 
+def test_a_long_jpeg_is_not_decoded_larger_than_any_other() -> None:
+    """Whole it would take 150 MB for faces that its parts, at a half, show as well."""
+    image = decode_image(saved(Image.new("RGB", (1660, 30_000), "red"), "JPEG"))
+    asked = []
+
+    def draft(self: JpegImageFile, mode: str, size: tuple[int, int]) -> object:
+        asked.append(size)
+        return original(self, mode, size)
+
+    original = JpegImageFile.draft
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JpegImageFile, "draft", draft)
+        fine = image.finer()
+
+    assert (image.picture.size, asked, fine and fine.size) == ((415, 7500), [(830, 15_000)], (830, 15_000))
+
+
 @pytest.mark.parametrize(
     ("side", "kept", "finer"),
     [(600, 600, None), (1919, 1919, None), (1920, 960, 1920), (4000, 1000, 2000), (7700, 963, 1925)],
