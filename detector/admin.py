@@ -61,10 +61,12 @@ class ExportMixin:
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Any]) -> StreamingHttpResponse:
+        workplace.remember_all_seen(request)
         return export(queryset, "csv")
 
     @admin.action(description="Export as JSON", permissions=["view"])
     def export_json(self, request: HttpRequest, queryset: QuerySet[Any]) -> StreamingHttpResponse:
+        workplace.remember_all_seen(request)
         return export(queryset, "json")
 
 
@@ -334,8 +336,10 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
         return response
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
-        workplace.remember_seen(request, object_id)
-        return super().change_view(request, object_id, *args, **kwargs)
+        response = super().change_view(request, object_id, *args, **kwargs)
+        if detection := (getattr(response, "context_data", None) or {}).get("original"):
+            workplace.remember_seen(request, object_id, *(match.detection.pk for match in known.matches(detection)))
+        return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
@@ -537,6 +541,18 @@ class ReviewAdmin(ExportMixin, BoundedAdmin):
     def get_urls(self) -> list[URLPattern]:
         page = self.admin_site.admin_view(quality_report.page)
         return [path("quality/", page, name="detector_review_quality"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        response = super().changelist_view(request, extra_context)
+        if shown := (getattr(response, "context_data", None) or {}).get("cl"):
+            workplace.remember_seen(request, *(review.detection_key for review in shown.result_list))
+        return response
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().change_view(request, object_id, *args, **kwargs)
+        if review := (getattr(response, "context_data", None) or {}).get("original"):
+            workplace.remember_seen(request, review.detection_key)
+        return response
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

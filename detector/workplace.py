@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
@@ -23,6 +24,7 @@ from detector.responses import detection_gone
 from detector.reviews import Look
 
 SEEN_FIELD = "machine_answers_seen"
+ALL_SEEN_FIELD = "machine_answers_seen_until"
 MOST_SEEN = 500  # ids that a session remembers
 IN_QUEUE = "queue"
 GONE_SENTENCE = "This detection is gone: it was deleted in the meantime. No review of it was saved."
@@ -44,6 +46,12 @@ def remember_seen(request: HttpRequest, *keys: object) -> None:
     now = [str(key) for key in keys]
     before = [known for known in request.session.get(SEEN_FIELD, []) if known not in now]
     request.session[SEEN_FIELD] = [*before, *now][-MOST_SEEN:]
+
+
+def remember_all_seen(request: HttpRequest) -> None:
+    """The same of whoever downloads more answers than a session can hold: of all that there are by now."""
+    if settings.REVIEW_BLIND:
+        request.session[ALL_SEEN_FIELD] = timezone.now().isoformat()
 
 
 @never_cache
@@ -124,6 +132,8 @@ def _is_blind(request: HttpRequest, detection: Detection) -> bool:
     """Whether the first look of a reviewer who knows nothing yet is to stay unprejudiced."""
     if not settings.REVIEW_BLIND or str(detection.pk) in request.session.get(SEEN_FIELD, []):
         return False
+    if detection.created_at.isoformat() <= request.session.get(ALL_SEEN_FIELD, ""):
+        return False
     return not detection.reviews.filter(reviewer=request.user.pk).exists()
 
 
@@ -132,8 +142,9 @@ def _page(
 ) -> HttpResponse:
     # A refusal has to say what others said, so what is decided after it is no blind look any more.
     is_blind = stale_since is None and _is_blind(request, detection)
+    matches = [] if is_blind else known.matches(detection)
     if not is_blind:
-        remember_seen(request, detection.pk)
+        remember_seen(request, detection.pk, *(match.detection.pk for match in matches))
     reviews = [] if is_blind else detection.reviews_so_far()
     # Always of this moment: whoever sends the form again has seen what the page shows now.
     look = Look.begin(detection.pk, seen_count=detection.review_count, is_blind=is_blind)
@@ -148,7 +159,7 @@ def _page(
         "is_blind": is_blind,
         "in_queue": IN_QUEUE in request.GET,
         "reviews": reviews,
-        "matches": [] if is_blind else known.matches(detection),
+        "matches": matches,
         "newer_reviews": _newer(reviews, stale_since),
         **_neighbours(request, detection),
     }

@@ -18,7 +18,7 @@ from detector import services
 from detector.exceptions import OwnUpload, StaleReview
 from detector.models import Detection, Review
 from detector.reviews import Look
-from detector.tests.factories import make_detection, make_review, make_user
+from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -310,6 +310,37 @@ def test_no_look_is_blind_after_the_answer_was_seen(reviewer: Client, settings: 
     reviewer.get(seen_at.format(detection.pk))
     decide(reviewer, queued(detection))
     assert not Review.objects.get().is_blind
+
+
+@pytest.mark.parametrize("seen_at", ["/admin/detector/review/", "/admin/detector/review/{}/change/"])
+def test_a_review_of_somebody_else_shows_the_answer_too(settings: Settings, seen_at: str) -> None:
+    settings.REVIEW_BLIND, settings.REVIEWERS_NEEDED = True, 2
+    reviewer = staff_with("view_detection", "add_review", "view_review")
+    detection = make_detection(0.5)
+    first = make_review(detection, "real")
+    reviewer.get(seen_at.format(first.pk))
+    decide(reviewer, page(detection))
+    assert not Review.objects.latest("pk").is_blind
+
+
+def test_the_page_of_a_copy_shows_the_answer_to_it_too(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    data = make_jpeg()
+    detection, copy = make_detection(0.5, data=data), make_detection(0.5, data=data)
+    reviewer.get(f"/admin/detector/detection/{copy.pk}/change/")
+    decide(reviewer, page(detection))
+    assert not Review.objects.get().is_blind
+
+
+def test_who_downloaded_the_answers_has_seen_all_until_then(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    before = make_detection(0.5)
+    exported = {"action": "export_csv", "_selected_action": [str(before.pk)]}
+    assert reviewer.post("/admin/detector/detection/", exported).status_code == HTTPStatus.OK
+    after = make_detection(0.5, data=make_jpeg(seed=1))  # no copy, whose answer the page of the first would show
+    for detection, is_blind in ((before, False), (after, True)):
+        decide(reviewer, page(detection))
+        assert Review.objects.latest("pk").is_blind is is_blind
 
 
 def test_a_refused_blind_review_is_sent_again_with_open_eyes(reviewer: Client, settings: Settings) -> None:
