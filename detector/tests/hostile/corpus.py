@@ -51,6 +51,7 @@ from detector.tests.hostile.workshop import (
     without_segment,
     zeros_deflated,
 )
+from detector.tests.portraits import astronaut
 
 BOUNDARY = "hostile"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
@@ -211,6 +212,7 @@ def bombs() -> Iterator[Case]:
     flat = partial(save, Image.new("RGB", (8_000, 6_250), (9, 90, 120)), "JPEG")
     yield file_case("50 megapixels of JPEG", "accepted", flat)
     yield file_case("50 megapixels of progressive JPEG", "accepted", lambda: flat(progressive=True))
+    yield file_case("50 megapixels of progressive JPEG in a strip with faces", "accepted", _strip_of_faces)
     yield file_case(
         "50 megapixels of progressive JPEG, full colour", "refused", lambda: flat(progressive=True, subsampling=0)
     )
@@ -247,6 +249,15 @@ def bombs() -> Iterator[Case]:
     )
     yield file_case("15 MB and a byte", "refused", lambda: jpeg() + bytes(15 * MEGABYTE + 1 - len(jpeg())))
     yield file_case("15 MB to the byte", "accepted", lambda: jpeg() + bytes(15 * MEGABYTE - len(jpeg())))
+
+
+def _strip_of_faces() -> bytes:
+    """Small ones, for which a finer copy is decoded, in a picture that is looked at in parts."""
+    strip = Image.new("RGB", (1_660, 30_000), (9, 90, 120))
+    portrait = Image.fromarray(astronaut()).resize((1_400, 1_400))
+    for top in range(0, 28_000, 1_400):
+        strip.paste(portrait, (100, top))
+    return save(strip, "JPEG", progressive=True)
 
 
 def _gif_bomb() -> bytes:
