@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 TITLES = {
     "test": "Pictures kept back from training, from the sources it learned from",
-    "test_unseen": "Sources and generators it has never seen",
+    "test_unseen": "Sources or generators it has never seen",
     "val": "Pictures its settings were chosen on",
 }
 COLUMNS = (
