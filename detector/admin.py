@@ -496,10 +496,10 @@ class MachineAnswerFilter(admin.SimpleListFilter):
         if answer is None:
             return queryset
         # As DecisionRule.is_uncertain() has it.
-        band = Q(machine_verdict="fake", real_probability__gt=F("uncertain_above"))
-        band |= Q(machine_verdict="real", real_probability__lte=Coalesce("uncertain_up_to", "threshold"))
+        band = Q(machine_verdict="fake", probability_real__gt=F("uncertain_above"))
+        band |= Q(machine_verdict="real", probability_real__lte=Coalesce("uncertain_up_to", "threshold"))
         reviews = queryset.filter(machine_verdict=answer.removeprefix("uncertain_"))
-        reviews = reviews.alias(real_probability=1.0 - F("fake_probability"))
+        reviews = reviews.alias(probability_real=1.0 - F("fake_probability"))
         return reviews.filter(band) if answer.startswith("uncertain_") else reviews.exclude(band)
 
 

@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from training.augment import evaluation_input
 from training.data import OVERLAPS, FacePicture, load_pictures, manifest_sha256, read_manifest
-from training.export import write_atomically
 from training.paths import FACES_DIR, RUNS_DIR
 
 # How many local features have to match, and which share of the fewer ones. Faces that were aligned alike, in front of
@@ -37,12 +36,13 @@ _THUMBNAIL_SIDE = 16
 _RATIO = 0.75  # Lowe's
 _FEATURES = 300
 
-Keypoints = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+Keypoints = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def thumbnails(pictures: list[FacePicture]) -> list[NDArray[np.float32]]:
     """Returns (n, 768) each, for the whole pictures and for the crops of the faces: zero mean, length 1."""
-    wholes, faces = [], []
+    wholes: list[NDArray[np.float32]] = []
+    faces: list[NDArray[np.float32]] = []
     for picture in pictures:
         for found, pixels in ((wholes, picture.pixels), (faces, evaluation_input(picture, size=64))):
             small = cv2.resize(pixels, (_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
@@ -53,15 +53,16 @@ def thumbnails(pictures: list[FacePicture]) -> list[NDArray[np.float32]]:
 
 
 def keypoints(picture: FacePicture) -> Keypoints:
-    """Returns (n, 2) px and (n, 128) SIFT descriptors; None where there is nothing to hold on to."""
+    """Returns (n, 2) px and (n, 128) SIFT descriptors."""
     grey = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2GRAY)
-    points, descriptors = cv2.SIFT_create(nfeatures=_FEATURES).detectAndCompute(grey, None)
-    return np.array([point.pt for point in points], np.float32).reshape(-1, 2), descriptors
+    points, descriptors = cv2.SIFT.create(nfeatures=_FEATURES).detectAndCompute(grey, None)
+    where = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
+    return where, np.zeros((0, 128), np.float32) if descriptors is None else np.asarray(descriptors, np.float32)
 
 
 def inliers(one: Keypoints, other: Keypoints) -> int:
     """Returns how many local features of two pictures match under one map of scale, rotation and shift."""
-    if one[1] is None or other[1] is None or min(len(one[1]), len(other[1])) < 2:
+    if min(len(one[1]), len(other[1])) < 2:
         return 0
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(one[1], other[1], k=2)
     good = [best for best, second in pairs if best.distance < _RATIO * second.distance]
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
         "least_share": LEAST_SHARE,
         "pairs": pairs,
     }
-    write_atomically(options.output, (_compact(content) + "\n").encode())
+    options.output.write_text(_compact(content) + "\n", encoding="utf-8")
     by_source = Counter(path.split("/")[2] for path in {test for test, _other, _count in pairs})
     print(f"{len(pairs)} pairs; test pictures by source: {dict(by_source)}")
 
