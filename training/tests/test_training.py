@@ -108,7 +108,7 @@ def test_data_without_unseen_sources_can_be_measured(smoke: tuple[Path, Path], t
     faces.mkdir()
     shutil.copytree(smoke[1], model_dir)
     for split in ("train", "val", "test"):
-        (faces / split).symlink_to(FACES_DIR / split)
+        (faces / split).symlink_to((FACES_DIR / split).resolve())  # which may be relative, as in CI
     with (FACES_DIR / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test" and row["source"] == "ffhq_sg1_140k"]
     with (faces / "manifest.csv").open("w", newline="") as file:
