@@ -13,7 +13,7 @@ from django.db.models import Count, Q
 from detector.models import Review, ReviewWeek
 from detector.predictor import DecisionRule
 from detector.quality import FAKE, REAL, Subject, pairs, tenth
-from detector.reviews import majority_verdict
+from detector.reviews import majority_verdict, opinions_of
 
 REVIEW_FIELDS = [
     *("uploaded_on", "detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
@@ -96,7 +96,7 @@ def _by_model(rows: Iterable[tuple[Any, ...]]) -> dict[str, Figures]:
     agreed: dict[str, Counter[bool]] = {}
     for _, of_one in groupby(rows, key=itemgetter(1)):
         reviews = list(of_one)
-        opinions = tuple({who or f"review {pk}": verdict for _, _, who, pk, verdict, *_ in reviews}.values())
+        opinions = opinions_of(review[2:5] for review in reviews)
         *_, machine, probability, threshold, above, up_to, version, is_sampled, percent = reviews[-1]
         if machine not in (REAL, FAKE):
             continue
@@ -129,6 +129,4 @@ def _rule(threshold: float, above: float, up_to: float | None) -> DecisionRule:
     return DecisionRule(threshold, uncertain_above=above, uncertain_up_to=threshold if up_to is None else up_to)
 
 
-@lru_cache(maxsize=1024)
-def _truth(opinions: tuple[str, ...]) -> str:
-    return majority_verdict(opinions)
+_truth = lru_cache(maxsize=1024)(majority_verdict)

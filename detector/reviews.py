@@ -60,6 +60,16 @@ class Look:
         return max(0, int(time.time()) - self.opened_at)
 
 
+def opinions_of(reviews: Iterable[tuple[int | None, int, str]]) -> tuple[str, ...]:
+    """One verdict per reviewer, each one's newest.
+
+    Args:
+        reviews: The reviewer's key, the review's key and the verdict of each, oldest first.
+    """
+    # Of an unknown reviewer (only from before there were Review rows) no two reviews are known to be one person's.
+    return tuple({reviewer or f"review {key}": verdict for reviewer, key, verdict in reviews}.values())
+
+
 def agreed_verdict(machine_verdict: str, opinions: Iterable[str], *, reviewers_needed: int) -> str:
     """What the reviewers say together: real, fake, cant_tell, or "" while it is open.
 

@@ -28,7 +28,7 @@ from detector.exceptions import (
 from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
-from detector.reviews import Look, agreed_verdict, is_drawn
+from detector.reviews import Look, agreed_verdict, is_drawn, opinions_of
 from detector.similarity import HASHED_SIDE, perceptual_hash
 
 logger = logging.getLogger(__name__)
@@ -79,16 +79,15 @@ def named_predictor(name: str) -> Predictor:
 def active_version() -> str | None:
     """The weights that judge new uploads, whatever share of fakes is assumed; None while there are none."""
     try:
-        return active_predictor().version.partition("@")[0]
+        return active_predictor().spec.version
     except ModelUnavailable:
         return None
 
 
 def is_fitted(rule: DecisionRule) -> bool:
-    """Whether it is the rule, with the band, that the active model was measured with; nothing speaks against it while
-    there is no model."""
+    """Whether the active model was measured with this rule and band; nothing speaks against it while there is none."""
     try:
-        return rule == active_predictor().rule(DecisionRule().real_threshold)
+        return rule == active_predictor().fitted_rule
     except ModelUnavailable:
         return True
 
@@ -339,11 +338,8 @@ def _settle(detection: Detection, newest: Review) -> None:
 
 def _agreed(detection: Detection) -> str:
     """What its reviews say together; each reviewer's newest one counts."""
-    opinions: dict[object, str] = {}
-    for review in detection.reviews.order_by("ordinal"):
-        # Of an unknown reviewer (only from before there were Review rows) no two reviews are known to be one person's.
-        opinions[review.reviewer_key or f"review {review.pk}"] = review.verdict
-    return agreed_verdict(detection.verdict, opinions.values(), reviewers_needed=settings.REVIEWERS_NEEDED)
+    reviews = detection.reviews.order_by("ordinal").values_list("reviewer_key", "pk", "verdict")
+    return agreed_verdict(detection.verdict, opinions_of(reviews), reviewers_needed=settings.REVIEWERS_NEEDED)
 
 
 def detections_claim(*, session_key: str, user: User) -> int:

@@ -13,7 +13,7 @@ from detector import quality, services
 from detector.exceptions import AnalysisFailed, DetectionGone, InvalidImage, ModelUnavailable
 from detector.models import Detection, Review, Score
 from detector.predictor import DecisionRule, Predictor, Verdict
-from detector.reviews import FAKE, REAL, majority_verdict
+from detector.reviews import FAKE, REAL, majority_verdict, opinions_of
 from detector.templatetags.display import percent
 
 BATCH = 200
@@ -177,11 +177,11 @@ def _in_words(numbers: Mapping[tuple[bool, bool], float]) -> str:
 
 def _truths(batch: list[Detection]) -> dict[UUID, str]:
     """What most of the reviewers say of each that was reviewed."""
-    newest: dict[UUID, dict[object, str]] = {}
+    of_each: dict[UUID, list[tuple[int | None, int, str]]] = {}
     reviews = Review.objects.filter(detection__in=batch).order_by("ordinal")
-    for pk, reviewer, number, verdict in reviews.values_list("detection", "reviewer_key", "pk", "verdict"):
-        newest.setdefault(pk, {})[reviewer or f"review {number}"] = verdict
-    return {pk: majority_verdict(opinions.values()) for pk, opinions in newest.items()}
+    for pk, reviewer, key, verdict in reviews.values_list("detection", "reviewer_key", "pk", "verdict"):
+        of_each.setdefault(pk, []).append((reviewer, key, verdict))
+    return {pk: majority_verdict(opinions_of(given)) for pk, given in of_each.items()}
 
 
 def _known_scores(batch: list[Detection], model_version: str) -> dict[Any, Score]:
