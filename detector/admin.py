@@ -218,8 +218,34 @@ class ReviewedFilter(admin.SimpleListFilter):
         return queryset.filter(reviewed_at__isnull=self.value() == "no")
 
 
+class AnsweringAdmin(BoundedAdmin):
+    """Pages that show what the machine said: after them no review of it is blind."""
+
+    def answers_shown(self, row: Any, *, on_own_page: bool) -> list[object]:
+        """The keys of the detections whose answers the list, or the row's own page, shows of it."""
+        raise NotImplementedError
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        response = super().changelist_view(request, extra_context)
+        if settings.REVIEW_BLIND and (shown := _context(response).get("cl")):
+            keys = [key for row in shown.result_list for key in self.answers_shown(row, on_own_page=False)]
+            workplace.remember_seen(request, *keys)
+        return response
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().change_view(request, object_id, *args, **kwargs)
+        if settings.REVIEW_BLIND and (row := _context(response).get("original")):
+            workplace.remember_seen(request, *self.answers_shown(row, on_own_page=True))
+        return response
+
+
+def _context(response: Any) -> dict[str, Any]:
+    """What a page was made of; nothing where the response is another one."""
+    return getattr(response, "context_data", None) or {}
+
+
 @admin.register(Detection)
-class DetectionAdmin(ExportMixin, BoundedAdmin):
+class DetectionAdmin(ExportMixin, AnsweringAdmin):
     """Past detections, read-only: what a reviewer thinks of one is a Review beside it."""
 
     list_display = [
@@ -329,17 +355,8 @@ class DetectionAdmin(ExportMixin, BoundedAdmin):
             queryset = queryset.matching(word, with_owners=may_see_accounts(request.user))
         return queryset, False
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        response = super().changelist_view(request, extra_context)
-        if shown := (getattr(response, "context_data", None) or {}).get("cl"):
-            workplace.remember_seen(request, *(detection.pk for detection in shown.result_list))
-        return response
-
-    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = super().change_view(request, object_id, *args, **kwargs)
-        if detection := (getattr(response, "context_data", None) or {}).get("original"):
-            workplace.remember_seen(request, object_id, *(match.detection.pk for match in known.matches(detection)))
-        return response
+    def answers_shown(self, row: Detection, *, on_own_page: bool) -> list[object]:
+        return [row.pk, *([match.detection.pk for match in known.matches(row)] if on_own_page else [])]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
@@ -504,7 +521,7 @@ class MachineAnswerFilter(admin.SimpleListFilter):
 
 
 @admin.register(Review)
-class ReviewAdmin(ExportMixin, BoundedAdmin):
+class ReviewAdmin(ExportMixin, AnsweringAdmin):
     """Every review, read-only: the database refuses anything but adding one, which the review page does."""
 
     list_display = ["created_at", "verdict", "machine_answer", "reviewer", "is_blind", "seconds_spent", "is_sampled"]
@@ -542,17 +559,8 @@ class ReviewAdmin(ExportMixin, BoundedAdmin):
         page = self.admin_site.admin_view(quality_report.page)
         return [path("quality/", page, name="detector_review_quality"), *super().get_urls()]
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        response = super().changelist_view(request, extra_context)
-        if shown := (getattr(response, "context_data", None) or {}).get("cl"):
-            workplace.remember_seen(request, *(review.detection_key for review in shown.result_list))
-        return response
-
-    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = super().change_view(request, object_id, *args, **kwargs)
-        if review := (getattr(response, "context_data", None) or {}).get("original"):
-            workplace.remember_seen(request, review.detection_key)
-        return response
+    def answers_shown(self, row: Review, *, on_own_page: bool) -> list[object]:
+        return [row.detection_key]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
