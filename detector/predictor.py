@@ -344,10 +344,15 @@ class Predictor:
         return Prediction(
             faces=tuple(faces),
             model_version=self.version,
-            rule=rule or self.rule(self.spec.decision_threshold),
+            rule=rule or self.fitted_rule,
             timings_ms={**timings_ms, "total": sum(timings_ms.values())},
             unjudged_faces=len(unjudged),
         )
+
+    @property
+    def fitted_rule(self) -> DecisionRule:
+        """The rule that the model was measured with, its band under `prior`."""
+        return self.rule(self.spec.decision_threshold)
 
     def rule(self, real_threshold: float) -> DecisionRule:
         """Returns the rule with this threshold and the fitted band, which always holds the threshold.

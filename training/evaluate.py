@@ -190,7 +190,7 @@ def evaluate_model(
     """
     predictor = load_predictor(model_dir)
     spec = predictor.spec
-    rule = predictor.rule(spec.decision_threshold)
+    rule = predictor.fitted_rule
     prior = spec.calibration["prior"]
     samples = limited(read_manifest(faces_dir), limit_per_source)
     path = model_dir / "metrics.json"

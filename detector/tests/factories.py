@@ -3,6 +3,7 @@
 import hashlib
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ class FakePredictor:
         self.error: Exception | None = None
         self.images: list[DecodedImage] = []
         self.version = MODEL_VERSION
+        self.spec = SimpleNamespace(version=MODEL_VERSION)
+
+    @property
+    def fitted_rule(self) -> DecisionRule:
+        return self.rule(0.7)
 
     def rule(self, real_threshold: float) -> DecisionRule:
         return DecisionRule(real_threshold, min(0.3, real_threshold), real_threshold)

@@ -156,7 +156,7 @@ def test_only_figures_of_the_model_in_use_are_shown(
     """Whoever trains anew replaces the files of the folder while this process goes on with what it has loaded."""
     write_metrics(model_dir, {"test": {"overall": FIGURES}})
     (model_dir / "spec.json").write_text(json.dumps({"version": in_spec}))
-    predictor.version = f"{loaded}@0.2"
+    predictor.spec.version = loaded
 
     page = client.get(URL).content.decode()
 
@@ -184,7 +184,7 @@ def test_a_moved_mark_is_told_from_what_was_measured(
     is_said: bool,
 ) -> None:
     write_metrics(model_dir, {"test": {"overall": FIGURES}})
-    predictor.version = "7"
+    predictor.spec.version = "7"
     for name, value in changed.items():
         setattr(settings, name, value)
 
