@@ -120,7 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
         "pairs": pairs,
     }
     options.output.write_text(_compact(content) + "\n", encoding="utf-8")
-    by_source = Counter(path.split("/")[2] for path in {test for test, _other, _count in pairs})
+    matched = {test for test, _other, _count in pairs}
+    by_source = Counter(each.source for each in samples if each.path in matched)
     print(f"{len(pairs)} pairs; test pictures by source: {dict(by_source)}")
 
 

@@ -53,8 +53,8 @@ from training.regression import ANY_FAKE, fit_kinds
 _LEAST_DEVIATION = 0.05
 # How the pictures are drawn that the classifier is fitted to: close to what is served.
 _REFIT_AUGMENTATION, _REFIT_MARGINS = 0.3, (1.3, 1.9)
-# Fits that begin where the one to `train` alone ended.
-_FURTHER_ITERATIONS = 60
+# Of the fit to `train` alone, and of those that begin where it ended.
+_ITERATIONS, _FURTHER_ITERATIONS = 150, 60
 # In the run folder: network logits of the pictures of `val`, by path, each of a fit without the picture's group.
 _HELD_OUT = "held_out_logits.json"
 
@@ -248,7 +248,7 @@ def refit(
             class_count=len(CLASSES),
             inverse_penalty=inverse_penalty,
             start=start,
-            **({} if start is None else {"max_iterations": _FURTHER_ITERATIONS}),
+            max_iterations=_ITERATIONS if start is None else _FURTHER_ITERATIONS,
         )
 
     kernel, bias = fitted(is_trained, None)

@@ -86,7 +86,7 @@ def _result(prediction: Prediction) -> dict[str, Any]:
     return {
         "status": "done",
         "verdict": prediction.verdict.value,
-        "is_uncertain": prediction.rule.is_uncertain(prediction.fake_probability),
+        "is_uncertain": prediction.is_uncertain,
         "fake_probability": prediction.fake_probability,
         "real_probability": prediction.real_probability,
         "faces": [{"box": list(face.bbox), "fake_probability": face.fake_probability} for face in prediction.faces],
