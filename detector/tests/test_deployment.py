@@ -65,10 +65,12 @@ BOUNDARY = "deployment"
 
 
 def dockerfile() -> dict[str, Any]:
-    """The last stage's environment, and the commands that the image runs."""
+    """The last stage's environment, and the commands that its building and the image run."""
     parser = DockerfileParser(fileobj=io.BytesIO((DEPLOY / "Dockerfile").read_bytes()))
     last = {each["instruction"]: each["value"] for each in parser.structure}
+    (collect,) = (each["value"] for each in parser.structure if "manage.py collectstatic" in each["value"])
     return {
+        "collect": collect,
         "environment": dict(parser.envs),
         "run": json.loads(last["CMD"]),
         "check": json.loads(last["HEALTHCHECK"].partition("CMD ")[2]),
@@ -354,6 +356,13 @@ class Deployment:
                 **options,
             )
 
+    def build(self) -> None:
+        """Fills the volume of the static files as a new one is: with what the image holds there."""
+        here = {"PATH": f"{BIN}:{SYSTEM_PATH}", "STATIC_ROOT": str(self.folder / "static")}
+        command = ["sh", "-c", dockerfile()["collect"]]
+        environment = dockerfile()["environment"] | here
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, **shared_group())
+
     def prepare(self) -> None:
         command = compose_command("prepare")
         environment = self.environment("prepare")
@@ -473,6 +482,7 @@ def deployment(postgres_url: str, redis_process: PrivateRedis) -> Iterator[Deplo
     database_url = postgres_url.replace("/postgres?", "/deployment?")
     running = Deployment(folder, database_url, redis_process.url, ports)
     try:
+        running.build()
         running.prepare()
         for service in ("app1", "app2"):
             running.start_instance(service)
