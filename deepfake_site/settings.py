@@ -1,6 +1,7 @@
 """Settings of the site. Everything that differs between machines comes from the environment (see .env.example)."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,27 +10,40 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")
+environ.Env.read_env(BASE_DIR / ".env")
 
+# Every name that was asked for; a name that is only like one of them is a slip (detector.W002).
+ENV_NAMES: list[str] = []
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+ENGINES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("line", "json")
 
 
+def env_text(name: str, default: str = "") -> str:
+    """A text from the environment, as it is: django-environ takes a secret that begins with $ for another's name."""
+    ENV_NAMES.append(name)
+    return os.environ.get(name) or default
+
+
+def env_list(name: str, default: str = "") -> list[str]:
+    return [part.strip() for part in env_text(name, default).split(",") if part.strip()]
+
+
 def env_flag(name: str, default: bool) -> bool:
-    text = env.str(name, default="") or str(default)
+    text = env_text(name, str(default))
     if text.lower() not in FLAGS:
         raise ImproperlyConfigured(f"{name} is {text!r}; it has to be true or false.")
     return FLAGS[text.lower()]
 
 
 def env_number(name: str, default: float, cast: type[int] | type[float] = int) -> Any:
-    text = env.str(name, default=str(default))
+    text = env_text(name, str(default))
     try:
         return cast(text)
     except ValueError as error:
@@ -39,20 +53,24 @@ def env_number(name: str, default: float, cast: type[int] | type[float] = int) -
 
 def env_optional_number(name: str) -> float | None:
     """A number from the environment; None where there is none."""
-    return float(env_number(name, 0.0, float)) if env.str(name, default="") else None
+    return float(env_number(name, 0.0, float)) if env_text(name) else None
 
 
 def env_path(name: str, default: str) -> Path:
     """A path from the environment; a relative one starts at the project root, whatever the working directory."""
-    return BASE_DIR / str(env.str(name, default=default))
+    return BASE_DIR / env_text(name, default)
 
 
 def env_database() -> dict[str, Any]:
-    config: dict[str, Any] = env.db_url("DATABASE_URL", default="sqlite:///db.sqlite3")
-    if not config.get("ENGINE", "").startswith("django.db.backends."):
+    try:
+        config: dict[str, Any] = environ.Env.db_url_config(env_text("DATABASE_URL", "sqlite:///db.sqlite3"))
+    except ValueError:
+        config = {}
+    if config.get("ENGINE") not in ENGINES:
         # Without its value, which may hold a password.
         raise ImproperlyConfigured(
-            "DATABASE_URL has to look like sqlite:///db.sqlite3 or postgres://user:password@host:5432/name."
+            "DATABASE_URL has to look like sqlite:///db.sqlite3 or postgres://user:password@host:5432/name; in the "
+            "password write / as %2F and ? as %3F."
         )
     if config["ENGINE"] == "django.db.backends.sqlite3":
         if config["NAME"] != ":memory:":
@@ -71,6 +89,20 @@ def env_database() -> dict[str, Any]:
     # closes the last one has to empty the write-ahead log.
     config.setdefault("CONN_MAX_AGE", 60)
     return config
+
+
+def env_redis_url() -> str:
+    url = env_text("REDIS_URL")
+    try:
+        if url:
+            parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:
+        # Without its value, too.
+        raise ImproperlyConfigured(
+            "REDIS_URL has to look like redis://127.0.0.1:6379/0, rediss://user:password@host:6379/0 or "
+            "unix:///path/of/the.sock."
+        ) from None
+    return url
 
 
 def redis_cache(url: str, *, ignore_exceptions: bool) -> dict[str, Any]:
@@ -103,13 +135,13 @@ def redis_caches(url: str) -> dict[str, Any]:
 
 DEBUG = env_flag("DEBUG", False)
 # Only a development server may run with a key that everybody knows.
-SECRET_KEY = env.str("SECRET_KEY", default="") or ("development-only" if DEBUG else "")
+SECRET_KEY = env_text("SECRET_KEY") or ("development-only" if DEBUG else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. It has to be a long random secret, in the environment or in .env; `make run` makes one."
     )
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 
 ROOT_URLCONF = "deepfake_site.urls"
 WSGI_APPLICATION = "deepfake_site.wsgi.application"
@@ -169,7 +201,7 @@ TEMPLATES = [
 
 DATABASES = {"default": env_database()}
 
-REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_URL = env_redis_url()
 if REDIS_URL:
     CACHES = redis_caches(REDIS_URL)
 else:
@@ -202,7 +234,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 }
 
 # Pictures in S3-compatible storage instead of MEDIA_ROOT
-MEDIA_S3_BUCKET = env.str("MEDIA_S3_BUCKET", default="")
+MEDIA_S3_BUCKET = env_text("MEDIA_S3_BUCKET")
 if MEDIA_S3_BUCKET:
     if not all(importlib.util.find_spec(name) for name in ("boto3", "storages")):
         raise ImproperlyConfigured("MEDIA_S3_BUCKET needs the packages of requirements-s3.txt: run `make s3`.")
@@ -212,11 +244,11 @@ if MEDIA_S3_BUCKET:
         "BACKEND": "detector.storages.PictureStorage",
         "OPTIONS": {
             "bucket_name": MEDIA_S3_BUCKET,
-            "endpoint_url": env.str("MEDIA_S3_ENDPOINT", default="") or None,
-            "region_name": env.str("MEDIA_S3_REGION", default="") or None,
+            "endpoint_url": env_text("MEDIA_S3_ENDPOINT") or None,
+            "region_name": env_text("MEDIA_S3_REGION") or None,
             # Without them boto3 looks where it always does: AWS_* variables, ~/.aws, the machine's role.
-            "access_key": env.str("MEDIA_S3_ACCESS_KEY", default="") or None,
-            "secret_key": env.str("MEDIA_S3_SECRET_KEY", default="") or None,
+            "access_key": env_text("MEDIA_S3_ACCESS_KEY") or None,
+            "secret_key": env_text("MEDIA_S3_SECRET_KEY") or None,
         },
     }
 
@@ -224,7 +256,7 @@ if MEDIA_S3_BUCKET:
 
 LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "deepfake_site.formats"
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env_text("TIME_ZONE", "UTC")
 USE_TZ = True
 
 # Accounts
@@ -248,10 +280,10 @@ SESSION_COOKIE_AGE = 14 * 24 * 3600
 STAFF_SESSION_AGE_S = 12 * 3600
 
 # What throttles log-ins: detector/throttling.py.
-LOGIN_FAILURE_RATE = env.str("LOGIN_FAILURE_RATE", default="5/15m")
-LOGIN_NAME_RATE = env.str("LOGIN_NAME_RATE", default="30/h")
-LOGIN_RATE = env.str("LOGIN_RATE", default="60/h")
-SIGNUP_RATE = env.str("SIGNUP_RATE", default="10/h")
+LOGIN_FAILURE_RATE = env_text("LOGIN_FAILURE_RATE", "5/15m")
+LOGIN_NAME_RATE = env_text("LOGIN_NAME_RATE", "30/h")
+LOGIN_RATE = env_text("LOGIN_RATE", "60/h")
+SIGNUP_RATE = env_text("SIGNUP_RATE", "10/h")
 AXES_HANDLER = "detector.throttling.LoginLimiter"
 AXES_CACHE = "ratelimit"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -270,7 +302,7 @@ AXES_ENABLE_ADMIN = False
 # Detector
 
 MODEL_DIR = env_path("MODEL_DIR", "models/mobilenet_v2")
-ACTIVE_MODEL = env.str("ACTIVE_MODEL", default="")
+ACTIVE_MODEL = env_text("ACTIVE_MODEL")
 if ACTIVE_MODEL:
     if Path(ACTIVE_MODEL).name != ACTIVE_MODEL:
         raise ImproperlyConfigured(
@@ -304,9 +336,9 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_UPLOAD_BYTES + DATA_UPLOAD_MAX_MEMORY_SIZE
 FILE_UPLOAD_PERMISSIONS = 0o640 if MEDIA_X_ACCEL else 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750 if MEDIA_X_ACCEL else 0o700
 
-UPLOAD_RATE = env.str("UPLOAD_RATE", default="5/m")
-PICTURE_RATE = env.str("PICTURE_RATE", default="120/m")
-APPEAL_RATE = env.str("APPEAL_RATE", default="10/d")
+UPLOAD_RATE = env_text("UPLOAD_RATE", "5/m")
+PICTURE_RATE = env_text("PICTURE_RATE", "120/m")
+APPEAL_RATE = env_text("APPEAL_RATE", "10/d")
 RATELIMIT_USE_CACHE = "ratelimit"
 # How many proxies stand in front and append to X-Forwarded-For. With 0 the header is not believed at all.
 TRUSTED_PROXY_COUNT = env_number("TRUSTED_PROXY_COUNT", 0)
@@ -349,15 +381,15 @@ CONTENT_SECURITY_POLICY = {
 # Watching
 
 # What has to be sent as "Authorization: Bearer ..." to read /metrics. Without one that page does not exist.
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_TOKEN = env_text("METRICS_TOKEN")
 READY_MIN_FREE_BYTES = env_number("READY_MIN_FREE_BYTES", 100 * 1024 * 1024)
 
 # Logs go to standard error, for whatever runs the process to keep.
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOG_LEVEL = env_text("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in LOG_LEVELS:
     raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!r}; it has to be one of {', '.join(LOG_LEVELS)}.")
-LOG_FORMAT = env.str("LOG_FORMAT", default="line").lower()
+LOG_FORMAT = env_text("LOG_FORMAT", "line").lower()
 if LOG_FORMAT not in LOG_FORMATS:
     raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}; it has to be one of {', '.join(LOG_FORMATS)}.")
 ACCESS_LOG = env_flag("ACCESS_LOG", False)

@@ -4,7 +4,9 @@ The model is judged only by `check --deploy` and by each server process as it st
 `createsuperuser` must work on a machine whose model is still on its way.
 """
 
+import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from django.apps import AppConfig
@@ -36,6 +38,8 @@ RATES = (
     "SIGNUP_RATE",
 )
 METRICS_TOKEN_LENGTH = 16
+# How much of two names has to be the same, from 0 to 1, for one to be a slip for the other.
+LEAST_LIKENESS = 0.85
 
 
 @register(Tags.models, deploy=True)
@@ -164,6 +168,17 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             hint="Set it, for example to redis://127.0.0.1:6379/0. (`manage.py serve` starts a Redis of its own.)",
             id="detector.W001",
         )
+    ]
+
+
+@register("detector")
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    others = [name for name in os.environ if name not in settings.ENV_NAMES]
+    meant = {name: get_close_matches(name, settings.ENV_NAMES, n=1, cutoff=LEAST_LIKENESS) for name in others}
+    return [
+        Warning(f"{name} is no setting.", hint=f"Is {likeliest[0]} meant?", id="detector.W002")
+        for name, likeliest in meant.items()
+        if likeliest
     ]
 
 

@@ -168,7 +168,11 @@ def test_the_documented_production_settings_are_clean_to_django() -> None:
     ("environment", "expected"),
     [
         ({"SECRET_KEY": ""}, "SECRET_KEY"),
-        ({"DATABASE_URL": "nothing"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "nothing"}, "DATABASE_URL has to look like"),
+        ({"DATABASE_URL": "mysql://user:password@host/name"}, "DATABASE_URL has to look like"),
+        ({"DATABASE_URL": "postgres://user:pass/word@host:5432/name"}, "DATABASE_URL has to look like"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL has to look like"),
+        ({"REDIS_URL": "redis://localhost:port"}, "REDIS_URL has to look like"),
         ({"REAL_THRESHOLD": "high"}, "REAL_THRESHOLD is 'high'"),
         ({"HTTPS": "ture"}, "HTTPS is 'ture'; it has to be true or false"),
         ({"ACTIVE_MODEL": "../elsewhere"}, "ACTIVE_MODEL is '../elsewhere'"),
@@ -180,3 +184,34 @@ def test_settings_that_cannot_be_read_stop_the_start(environment: dict[str, str]
     ended = run("manage.py", "check", **environment)
     assert ended.returncode != 0
     assert expected in ended.stderr
+
+
+def test_a_password_is_not_told_when_an_address_cannot_be_read() -> None:
+    for name, scheme in (("DATABASE_URL", "postgres"), ("REDIS_URL", "redis")):
+        assert "s3cret" not in run("manage.py", "check", **{name: f"{scheme}://user:s3cret/s3cret@host:5432/0"}).stderr
+
+
+def shown(*names: str, **environment: str) -> list[str]:
+    """The settings of that name where the environment is this."""
+    program = "import sys, deepfake_site.settings as s; print(*(getattr(s, name) for name in sys.argv[1:]), sep='\\n')"
+    ended = run("-c", program, *names, **environment)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+def test_a_secret_may_begin_with_a_dollar() -> None:
+    secrets = {"SECRET_KEY": "$HOME and more", "METRICS_TOKEN": "$HOME"}
+    assert shown(*secrets, **secrets) == list(secrets.values())
+
+
+def test_an_empty_setting_is_none() -> None:
+    empty = {"MEDIA_ROOT": "", "STATIC_ROOT": "", "TIME_ZONE": "", "MAX_FACES": "", "ALLOWED_HOSTS": ""}
+    expected = [str(ROOT / "media"), str(ROOT / "staticfiles"), "UTC", "20", "['localhost', '127.0.0.1', '[::1]']"]
+    assert shown(*empty, **empty) == expected
+
+
+def test_a_misspelt_setting_is_warned_of() -> None:
+    ended = run("manage.py", "check", RETENTON_DAYS="30")
+    assert ended.returncode == 0
+    assert "(detector.W002) RETENTON_DAYS is no setting.\n\tHINT: Is RETENTION_DAYS meant?" in ended.stderr
+    assert "W002" not in run("manage.py", "check", HTTP_PROXY="", TEST_DATABASE_URL="", LANGUAGE="en").stderr
