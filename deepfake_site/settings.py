@@ -21,6 +21,15 @@ environ.Env.read_env(BASE_DIR / ".env")
 ENV_NAMES: list[str] = []
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 ENGINES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
+# A PostgreSQL whose machine or network is gone without a word: libpq waits for minutes to reach one, and for a quarter
+# of an hour for an answer. A query may take longer than these seconds; the second one is in milliseconds.
+PATIENCE_WITH_DATABASE = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("line", "json")
 
@@ -83,8 +92,7 @@ def env_database() -> dict[str, Any]:
         }
     else:
         config["CONN_HEALTH_CHECKS"] = True
-        # Seconds; without it a server that is switched off holds a request for minutes.
-        config.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+        config["OPTIONS"] = {**PATIENCE_WITH_DATABASE, **config.get("OPTIONS", {})}
     # Seconds that a thread keeps its connection. SQLite, too: opening one costs more than most queries, and whoever
     # closes the last one has to empty the write-ahead log.
     config.setdefault("CONN_MAX_AGE", 60)
