@@ -134,6 +134,13 @@ def test_whatever_can_be_set_reaches_the_containers() -> None:
         assert service["environment"]["MEDIA_X_ACCEL"] == "${MEDIA_X_ACCEL:-true}"
 
 
+def test_packages_for_a_bucket_are_a_setting_of_compose_too() -> None:
+    """`compose up --build` takes no --build-arg; an image made anew without it would refuse to start."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    default = re.findall(r'^ARG LOCKS="(.*)"$', text, flags=re.MULTILINE)
+    assert [COMPOSE["x-app"]["build"]["args"]["LOCKS"]] == [f"${{LOCKS:-{each}}}" for each in default]
+
+
 def test_image_holds_what_a_server_needs_and_no_tests_or_secrets() -> None:
     """Docker's rules for the ignore file, as far as it uses them: * leaves everything out, ! brings something back."""
     lines = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()

@@ -136,6 +136,27 @@ def test_an_upload_lies_in_the_bucket_and_nowhere_else(visitor: Client, s3: S3, 
     assert stored == make_jpeg()
 
 
+def test_pictures_that_were_copied_from_a_disk_are_found(
+    visitor: Client, s3: S3, settings: Settings, tmp_path: Path
+) -> None:
+    """As docs/operations.md says: under the same names."""
+    bucket = settings.STORAGES
+    settings.STORAGES = {
+        **bucket,
+        "default": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": str(tmp_path)},
+        },
+    }
+    detection = upload(visitor)
+    assert s3.keys() == []
+    for path in tmp_path.rglob("*.jpg"):
+        s3.client.upload_file(str(path), BUCKET, str(path.relative_to(tmp_path)))
+    settings.STORAGES = bucket
+    for name in ("image", "thumbnail"):
+        assert visitor.get(address(detection, name)).status_code == 200
+
+
 def test_objects_are_private_and_have_no_address(visitor: Client, s3: S3) -> None:
     detection = upload(visitor)
     written = [headers for method, _, headers in s3.requests if method == "PUT"]
