@@ -45,6 +45,14 @@ except DatabaseError:
     protected = True
 print(json.dumps({"rows": rows, "protected": protected}))
 """
+# A database that a killed process leaves: its last changes are in the write-ahead log beside it.
+LEAVE = """
+import os, sqlite3
+rows = sqlite3.connect(os.environ["DATABASE"], isolation_level=None)
+rows.execute("PRAGMA journal_mode=WAL")
+rows.execute("CREATE TABLE auth_user (left_over)")
+os._exit(0)
+"""
 
 
 def documented(number: int) -> str:
@@ -112,6 +120,9 @@ def test_what_was_backed_up_is_restored_elsewhere(
     commands = [documented(number).replace(".venv/bin/python", sys.executable) for number in (back_up, restore)]
     run(["bash", "-euo", "pipefail", "-c", commands[0]], here)
     shutil.rmtree(tmp_path / "here")
+    if vendor == "sqlite":
+        run([sys.executable, "-c", LEAVE], there)
+        assert (tmp_path / "there" / "db.sqlite3-wal").stat().st_size
     run(["bash", "-euo", "pipefail", "-c", commands[1]], there)
 
     assert json.loads(run([sys.executable, "-c", TELL], there)) == before
