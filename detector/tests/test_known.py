@@ -176,6 +176,15 @@ def test_what_was_uploaded_later_is_not_told(
 
 
 @pytest.mark.django_db
+def test_a_picture_that_only_shares_a_part_of_the_hash_is_no_match() -> None:
+    mine, far = upload(make_jpeg()), upload(make_jpeg(seed=1))
+    first, second, third, fourth = to_bands(mine.perceptual_hash or 0)
+    far.perceptual_hash = from_bands((first, second ^ 0xFFFF, third, fourth))
+    far.save()
+    assert known.matches(mine) == []
+
+
+@pytest.mark.django_db
 def test_a_match_beyond_the_most_candidates_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "MOST_CANDIDATES", 1)
     data = make_jpeg()

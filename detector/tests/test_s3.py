@@ -302,8 +302,15 @@ def test_a_deletion_that_the_storage_refuses_is_logged_and_made_up_for(
     assert s3.keys() == sorted([str(kept.image.name), str(kept.thumbnail.name)])
 
 
+def test_a_storage_that_cannot_be_reached_is_a_broken_disk(s3: S3, settings: Settings) -> None:
+    options = settings.STORAGES["default"]["OPTIONS"] | {"endpoint_url": "http://127.0.0.1:1"}
+    settings.STORAGES = {**settings.STORAGES, "default": {**settings.STORAGES["default"], "OPTIONS": options}}
+    with pytest.raises(OSError, match="The storage of pictures failed"):
+        default_storage.exists("detections/a.jpg")
+
+
 def test_a_note_that_another_process_settles_at_the_same_time_is_passed_over(
-    s3: S3, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+    s3: S3, predictor: FakePredictor, logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
         detection = create()
@@ -320,6 +327,7 @@ def test_a_note_that_another_process_settles_at_the_same_time_is_passed_over(
     lost: list[str] = []
     monkeypatch.setattr(pending, "_read", read_and_lose)
     assert pending.settle_abandoned() == 0
+    assert logged == []
     assert not any(key.startswith("pending/") for key in list(s3.keys()))
 
 
