@@ -20,11 +20,10 @@ from detector.logs import ACCESS_LINE  # noqa: E402
 wsgi_app = "deepfake_site.wsgi:application"
 worker_class = "detector.gunicorn_worker.Worker"
 workers = settings.WEB_CONCURRENCY
-# Of these, DETECTIONS_AT_ONCE look at pictures and DETECTIONS_WAITING wait to. The others answer pages, and further
-# uploads with 503. Connections beyond them wait in the kernel, in a queue of all processes that `backlog` bounds. The
-# next line bounds those in a process that are kept open between requests.
-threads = 18
-worker_connections = 128
+# Connections beyond the threads wait in the kernel, in a queue of all processes that `backlog` bounds; 110 more in each
+# process are kept open between requests.
+threads = settings.SERVER_THREADS
+worker_connections = threads + 110
 backlog = 256
 timeout = 60
 # A request in work gets this long to finish when the server is told to stop.

@@ -50,9 +50,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--threads",
             type=int,
-            default=18,
-            help="threads in each process; they have to be more than the pictures in work and waiting, "
-            "DETECTIONS_AT_ONCE + DETECTIONS_WAITING, or nothing else is answered (default: %(default)s)",
+            default=settings.SERVER_THREADS,
+            help="threads in each process; they have to be more than the pictures in work and waiting, or nothing else "
+            "is answered (default: DETECTIONS_AT_ONCE + DETECTIONS_WAITING + 2, here %(default)s)",
         )
         parser.add_argument(
             "--timeout", type=int, default=60, help="seconds until a stuck process is replaced (default: %(default)s)"
