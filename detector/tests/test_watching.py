@@ -395,6 +395,9 @@ def port_of(process: psutil.Popen) -> int:
     raise TimeoutError("gunicorn did not start")
 
 
+COUNTERS = ("uploads", "limits_hit", "analysis_errors")
+
+
 def samples(port: int) -> dict[tuple[str, ...], float]:
     answer = Browser(port).ask("GET", "/metrics", Authorization=f"Bearer {TOKEN}")
     assert answer.status == 200
@@ -429,6 +432,12 @@ def test_two_processes_log_and_count_as_one(server: tuple[psutil.Popen, Path], r
     assert counted["deepfake_uploads_total", "invalid"] == 3
     assert counted["deepfake_verdicts_total", "test-1", "fake"] == 15
     assert counted["deepfake_limits_hit_total", "rate:detector:upload"] == 3
+    labels = {name: {key[1] for key in counted if key[0] == f"deepfake_{name}_total"} for name in COUNTERS}
+    assert labels == {
+        "uploads": {"accepted", "limited", "invalid"},
+        "limits_hit": {"rate:detector:upload"},
+        "analysis_errors": set(),
+    }
     for stage in ("decode", "faces", "network", "store"):
         assert counted["deepfake_stage_seconds_count", stage] == 15
     # What the model's stand-in says that it took: 2 ms each.
