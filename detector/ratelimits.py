@@ -1,4 +1,4 @@
-"""How often somebody may upload, appeal, log in or sign up, and who "somebody" is. One count for all processes.
+"""How often somebody may upload, look, appeal, log in or sign up, and who "somebody" is. One count for all processes.
 
 django-ratelimit counts in windows that end when the clock says so: ten uploads could pass within seconds, five before
 the end of a window and five behind it. So whoever is let through also takes one of as many slots as the limit allows,

@@ -119,7 +119,7 @@ def detection_create(
 ) -> Detection:
     """The stored detection; when the analysis broke it has the status failed, and neither verdict nor probability.
 
-    Without `keep_picture` nothing of the upload is ever written but its figures and its SHA-256.
+    Without `keep_picture` nothing of the upload is ever written but its figures and its two hashes.
 
     Raises:
         AccountGone: The owner was deleted while the picture was looked at.

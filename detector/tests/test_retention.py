@@ -128,7 +128,7 @@ def test_purging_removes_old_pictures_and_nothing_else(settings: Settings, media
     before: dict[str, Any] = dict(Detection.objects.filter(pk=old.pk).values().get())
     output = purge()
     assert "Removed the pictures of 1 detection uploaded before" in output
-    assert "thumbnails and file names; verdicts, figures, SHA-256, objections and reviews stay" in output
+    assert "thumbnails and file names; verdicts, figures, hashes, objections and reviews stay" in output
     after: dict[str, Any] = dict(Detection.objects.filter(pk=old.pk).values().get())
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"image", "thumbnail", "original_name", "picture_removed_at"}

@@ -13,14 +13,15 @@ from detector.exceptions import DetectionGone
 from detector.models import Detection
 
 BATCH = 500
-WHAT_GOES = "With them go their thumbnails and file names; verdicts, figures, SHA-256, objections and reviews stay."
+WHAT_GOES = "With them go their thumbnails and file names; verdicts, figures, hashes, objections and reviews stay."
 
 
 class Command(BaseCommand):
     help = (
         "Remove the picture, its thumbnail and its file name of every detection that was uploaded more than "
-        "RETENTION_DAYS days ago. The rows stay, with verdict, figures, SHA-256, objection and reviews. With 0 days "
-        "none of that is removed. Also removes files without a row, left half done by a process that was killed."
+        "RETENTION_DAYS days ago. The rows stay, with verdict, figures, SHA-256 and perceptual hash, objection and "
+        "reviews. With 0 days none of that is removed. Also removes files without a row, left half done by a process "
+        "that was killed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
