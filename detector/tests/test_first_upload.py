@@ -2,16 +2,19 @@
 
 import copy
 import time
+from datetime import timedelta
 from http import HTTPStatus
 
 import pytest
 from django.conf import settings as site_settings
+from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from detector.models import Detection
 from detector.tests.factories import make_upload, make_user
-from detector.visitors import OFFERED_FOR_S
+from detector.visitors import OFFERED_FOR_S, RENEW_AFTER_S
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter", "predictor")]
 
@@ -47,6 +50,19 @@ def test_two_first_uploads_at_once_are_one_visitor_s() -> None:
     client.post(URL, {"picture": make_upload()})  # answered: from now on there is a session
 
     assert len(client.get(reverse("detector:history")).context["page_obj"]) == 3
+
+
+def test_a_session_lasts_from_the_last_upload_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    client.post(URL, {"picture": make_upload()})
+    soon = timezone.now() + timedelta(minutes=5)
+    Session.objects.update(expire_date=soon)
+    client.post(URL, {"picture": make_upload()})
+    assert Session.objects.get().expire_date == soon, "a write to the database is saved within the hour"
+    later = time.time() + RENEW_AFTER_S + 1
+    monkeypatch.setattr("detector.visitors.time.time", lambda: later)
+    client.post(URL, {"picture": make_upload()})
+    assert Session.objects.get().expire_date > soon + timedelta(days=13)
 
 
 def test_what_was_uploaded_without_an_answer_moves_to_the_account() -> None:

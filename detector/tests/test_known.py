@@ -176,6 +176,15 @@ def test_what_was_uploaded_later_is_not_told(
 
 
 @pytest.mark.django_db
+def test_a_picture_of_which_the_hash_tells_nothing_is_not_looked_for() -> None:
+    reviewed, mine = upload(make_jpeg()), upload(make_jpeg(seed=1))
+    make_review(reviewed, "real")
+    Detection.objects.update(hash_band_1=0, hash_band_2=0, hash_band_3=0, hash_band_4=0)
+    mine.refresh_from_db()
+    assert known.reviewed_match(mine) is None
+
+
+@pytest.mark.django_db
 def test_a_picture_that_only_shares_a_part_of_the_hash_is_no_match() -> None:
     mine, far = upload(make_jpeg()), upload(make_jpeg(seed=1))
     first, second, third, fourth = to_bands(mine.perceptual_hash or 0)

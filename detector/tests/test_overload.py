@@ -158,6 +158,7 @@ def test_an_outage_is_a_503_that_needs_no_database(
     response = client.get(f"/break/{fault}/", headers=headers)
     assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     assert (response["Retry-After"], response["Cache-Control"]) == (retry_after, "no-store")
+    assert response["Content-Type"].startswith("application/json" if headers else "text/html")
     assert said in response.content.decode()
     assert "Content-Security-Policy" in response
 

@@ -47,6 +47,14 @@ def leave_behind(monkeypatch: pytest.MonkeyPatch, *, pid: int) -> uuid.UUID:
     return pk
 
 
+def test_a_second_note_takes_the_place_of_the_first() -> None:
+    pk = uuid.uuid4()
+    pending.note(pk, ["a.jpg"], is_first=True)
+    pending.note(pk, ["b.jpg"], is_first=False)
+    assert default_storage.listdir("pending")[1] == [str(pk)]
+    assert pending._read(f"pending/{pk}").files == ("b.jpg",)
+
+
 def test_a_note_is_there_before_the_files_and_gone_after_the_row(
     predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

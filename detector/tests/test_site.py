@@ -17,7 +17,8 @@ def test_healthz_answers_without_database_and_redis(client: Client) -> None:
     assert response.status_code == HTTPStatus.OK
     assert json.loads(response.content) == {"status": "ok"}
     assert "no-store" in response["Cache-Control"]
-    assert client.post(reverse("detector:healthz")).status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    refused = client.post(reverse("detector:healthz"))
+    assert (refused.status_code, refused["Allow"]) == (HTTPStatus.METHOD_NOT_ALLOWED, "GET, HEAD")
 
 
 def test_browsers_that_guess_find_the_icon(client: Client) -> None:
