@@ -38,7 +38,7 @@ def check_model() -> None:
 
 def check_storage() -> None:
     if not isinstance(default_storage, FileSystemStorage):
-        default_storage.exists("readiness")
+        default_storage.listdir("readiness")  # not exists(), which says no of a bucket that is not there as well
         return
     os.makedirs(settings.MEDIA_ROOT, mode=settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
     free_bytes = shutil.disk_usage(settings.MEDIA_ROOT).free

@@ -70,7 +70,12 @@ def _as_disk_errors() -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        answer = error.response["ResponseMetadata"] if isinstance(error, ClientError) else {}
-        if answer.get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
+        if isinstance(error, ClientError) and _is_about_no_object(error):
             raise FileNotFoundError(errno.ENOENT, "There is no such object.") from error
         raise OSError(errno.EIO, f"The storage of pictures failed: {error}") from error
+
+
+def _is_about_no_object(error: ClientError) -> bool:
+    """Whether the object is missing, and not the whole bucket."""
+    is_not_found = error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND
+    return bool(is_not_found and error.response["Error"]["Code"] != "NoSuchBucket")

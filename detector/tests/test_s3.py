@@ -27,7 +27,7 @@ from werkzeug.serving import make_server
 from detector import pending, services
 from detector.images import decode_image
 from detector.models import Detection
-from detector.readiness import Readiness
+from detector.readiness import Readiness, check_storage
 from detector.tests.factories import FakePredictor, make_detection, make_jpeg, make_review, make_upload, make_user
 
 pytestmark = pytest.mark.django_db
@@ -302,19 +302,22 @@ def test_a_deletion_that_the_storage_refuses_is_logged_and_made_up_for(
     assert s3.keys() == sorted([str(kept.image.name), str(kept.thumbnail.name)])
 
 
-def test_a_storage_that_cannot_be_reached_is_a_broken_disk(s3: S3, settings: Settings) -> None:
-    options = settings.STORAGES["default"]["OPTIONS"] | {"endpoint_url": "http://127.0.0.1:1"}
+@pytest.mark.parametrize("wrong", [{"endpoint_url": "http://127.0.0.1:1"}, {"bucket_name": "absent"}])
+def test_a_storage_that_is_not_there_is_a_broken_disk(
+    visitor: Client, settings: Settings, wrong: dict[str, str]
+) -> None:
+    options = settings.STORAGES["default"]["OPTIONS"] | wrong
     settings.STORAGES = {**settings.STORAGES, "default": {**settings.STORAGES["default"], "OPTIONS": options}}
     with pytest.raises(OSError, match="The storage of pictures failed"):
-        default_storage.exists("detections/a.jpg")
+        check_storage()
+    assert visitor.post("/", {"picture": make_upload()}).status_code == 503
 
 
 def test_a_note_that_another_process_settles_at_the_same_time_is_passed_over(
     s3: S3, predictor: FakePredictor, logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
-        detection = create()
-        pending.give_up(detection.pk, ["detections/a.jpg"])
+        pending._write(create().pk, pending.Note(("detections/a.jpg",)), is_first=True)
     read = pending._read
 
     def read_and_lose(path: str) -> pending.Note:
