@@ -24,7 +24,8 @@ from detector.private_redis import PrivateRedis, RedisNotStarted
 
 # A request in work gets this long to finish after the first Ctrl-C.
 GRACEFUL_TIMEOUT_S = 10
-BACKLOG = 128
+# That of gunicorn.conf.py, which gunicorn does not apply to a socket that listens already.
+BACKLOG = 256
 NO_REDIS_HINT = (
     "Redis counts the uploads of each user. Install it (Debian, Ubuntu: apt install redis-server; macOS: brew install "
     "redis), or set REDIS_URL to one that runs, such as redis://127.0.0.1:6379/0."
