@@ -192,7 +192,7 @@ def _detection_page(
         "threshold": detection.threshold,
         "uncertain_above": detection.rule.uncertain_above,
         "uncertain_up_to": detection.rule.uncertain_up_to,
-        "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at, "count": detection.review_count}
+        "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at}
         if detection.review_verdict
         else None,
     }

@@ -98,14 +98,14 @@ def test_a_stage_that_was_not_reached_has_no_time(visitor: Client, admin_client:
 
 @pytest.mark.parametrize(
     ("verdict", "sentence"),
-    [("real", "The reviewer disagrees with the model"), ("fake", "The reviewer agrees"), ("cant_tell", "tell</span>")],
+    [("real", "It disagrees with the model"), ("fake", "It agrees with the model"), ("cant_tell", "tell</span>")],
 )
 def test_a_person_s_review_is_shown_beside_the_machine_s_verdict(visitor: Client, verdict: str, sentence: str) -> None:
     detection = make_detection(0.9)
     make_review(detection, verdict, reviewer=make_user("grace"), note="Internal remark.")
     response = visitor.get(address(detection))
     assert response.context["review"]["verdict"] == verdict
-    assertContains(response, "Reviewed by a person")
+    assertContains(response, "Human review:")
     assertContains(response, sentence)
     assertContains(response, "verdict--fake")
     for secret in ("Internal remark.", "grace"):
@@ -118,9 +118,20 @@ def test_a_review_that_settles_nothing_is_not_shown(visitor: Client, settings: S
     make_review(detection, "real")
     response = visitor.get(address(detection))
     assert response.context["review"] is None
-    assertNotContains(response, "Reviewed by")
+    assertNotContains(response, "Human review")
     make_review(detection, "real")
-    assertContains(visitor.get(address(detection)), "Reviewed by people")
+    assertContains(visitor.get(address(detection)), "Human review:")
+
+
+def test_a_second_thought_of_one_reviewer_does_not_make_two_people(visitor: Client) -> None:
+    detection = make_detection(0.9)
+    grace = make_user("grace")
+    for verdict in ("fake", "real"):
+        make_review(detection, verdict, reviewer=grace)
+    response = visitor.get(address(detection))
+    assertContains(response, "It disagrees with the model")
+    for many in ("people", "They"):
+        assertNotContains(response, many)
 
 
 def test_an_account_sees_its_own_from_anywhere() -> None:

@@ -104,7 +104,7 @@ def test_an_answered_objection_is_open_again_with_its_verdict(settings: Settings
     client.force_login(ada)
     response = client.get(reverse("detector:detection", args=[detection.pk]))
     assertContains(response, "a person will look at it")
-    assertNotContains(response, "Reviewed by")
+    assertNotContains(response, "Human review")
 
 
 def test_it_says_what_nobody_can_review_any_more(settings: Settings) -> None:

@@ -57,8 +57,8 @@ def test_the_uploader_sees_the_review_beside_the_model_s_verdict(browser: Browse
     browser.become_visitor()
     browser.open(detection.get_absolute_url())
     assert browser.text("h1") == "Fake"
-    assert "Reviewed by a person: Real" in " ".join(browser.text(".review").split())
-    assert browser.sees("The reviewer disagrees with the model")
+    assert "Human review: Real" in " ".join(browser.text(".review").split())
+    assert browser.sees("It disagrees with the model")
     browser.open("/history/")
     assert browser.sees("Reviewed: Real", ".card")
 
@@ -207,5 +207,5 @@ def test_two_people_overrule_the_machine(browser: Browser, reviewer: User, setti
     browser.driver.delete_all_cookies()
     browser.become_visitor()
     browser.open(detection.get_absolute_url())
-    assert "Reviewed by people: Real" in " ".join(browser.text(".review").split())
+    assert "Human review: Real" in " ".join(browser.text(".review").split())
     assert browser.sees("This answers your objection.")
