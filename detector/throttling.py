@@ -103,10 +103,10 @@ def _known_key(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
 def locked_out(request: HttpRequest, response: HttpResponse | None = None, credentials: Any = None) -> HttpResponse:
     # The moment at which the count began is not kept, so this is the longest that it can take.
     retry_after = getattr(request, "login_retry_after", int(cool_off().total_seconds()))
-    return too_many(request, "attempts to log in", retry_after)
+    return too_many(request, retry_after)
 
 
-def too_many(request: HttpRequest, what: str, retry_after: int) -> HttpResponse:
-    sentence = f"Those were too many {what}. Try again in {duration(retry_after)}."
+def too_many(request: HttpRequest, retry_after: int) -> HttpResponse:
+    sentence = f"Those were too many attempts. Try again in {duration(retry_after)}."
     status = HTTPStatus.TOO_MANY_REQUESTS
-    return refuse(request, "registration/limited.html", status, sentence, retry_after=retry_after, what=what)
+    return refuse(request, "registration/limited.html", status, sentence, retry_after=retry_after)

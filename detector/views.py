@@ -353,7 +353,7 @@ def signup(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         allowance = ratelimits.take_signup(request)
         if allowance.is_exceeded:
-            return throttling.too_many(request, "attempts to sign up", allowance.seconds_left)
+            return throttling.too_many(request, allowance.seconds_left)
     form = SignupForm(request.POST or None)
     if form.is_valid() and (user := form.create_user()):
         login(request, user, backend=PASSWORD_BACKEND)
