@@ -399,7 +399,7 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None) 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     if request.META.get(CUT_SHORT):
         return bad_request(request)  # its token was in the part that is missing, or was dropped with the others
-    sentence = "The page has been open for too long or cookies are blocked. Reload it and try again."
+    sentence = "You have logged in since the page was opened, or cookies are blocked. Reload it and try again."
     return refuse(request, "403_csrf.html", HTTPStatus.FORBIDDEN, sentence)
 
 

@@ -359,6 +359,17 @@ def test_an_upload_needs_its_csrf_token() -> None:
     assert response.status_code == HTTPStatus.FOUND
 
 
+def test_a_form_from_before_the_log_in_says_what_happened(limiter: Settings) -> None:
+    make_user("ada")
+    client = Client(enforce_csrf_checks=True)
+    before = str(client.get(URL).context["csrf_token"])
+    token = str(client.get(reverse("login")).context["csrf_token"])
+    log_in = {"username": "ada", "password": "correct horse battery", "csrfmiddlewaretoken": token}
+    assertRedirects(client.post(reverse("login"), log_in), URL)
+    form = {"picture": make_upload(), "csrfmiddlewaretoken": before}
+    assertContains(client.post(URL, form), "you have logged in since", status_code=HTTPStatus.FORBIDDEN)
+
+
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
 def test_other_methods_are_not_allowed(client: Client, method: str) -> None:
     assert getattr(client, method)(URL).status_code == HTTPStatus.METHOD_NOT_ALLOWED
