@@ -134,6 +134,17 @@ def test_a_second_thought_of_one_reviewer_does_not_make_two_people(visitor: Clie
         assertNotContains(response, many)
 
 
+@pytest.mark.usefixtures("limiter")
+def test_an_owner_whose_session_ended_is_led_back_through_the_log_in(client: Client) -> None:
+    page = make_detection(owner=make_user("ada")).get_absolute_url()
+    log_in = f"{reverse('login')}?next={page}"
+    assertContains(client.get(page), f'href="{log_in}"', status_code=HTTPStatus.NOT_FOUND)
+    assertNotContains(client.post(page + "delete/"), "next=", status_code=HTTPStatus.NOT_FOUND)
+    assertRedirects(client.post(log_in, {"username": "ada", "password": "correct horse battery", "next": page}), page)
+    other = reverse("detector:detection", args=[uuid4()])
+    assertNotContains(client.get(other), "next=", status_code=HTTPStatus.NOT_FOUND)
+
+
 def test_an_account_sees_its_own_from_anywhere() -> None:
     ada = make_user()
     detection = make_detection(owner=ada)
@@ -159,10 +170,11 @@ def test_someone_else_s_detection_is_not_there(client: Client, visitor: Client, 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_does_not_exist_looks_the_same_as_what_is_not_yours(visitor: Client, page: str) -> None:
-    missing = visitor.get(reverse(f"detector:{page}", args=[uuid4()]))
-    foreign = visitor.get(address(make_detection(session_key="f" * 40), page))
-    assert missing.status_code == foreign.status_code == HTTPStatus.NOT_FOUND
-    assert missing.content == foreign.content
+    nowhere, elsewhere = uuid4(), make_detection(session_key="f" * 40).pk
+    answers = {key: visitor.get(reverse(f"detector:{page}", args=[key])) for key in (nowhere, elsewhere)}
+    assert [answer.status_code for answer in answers.values()] == [HTTPStatus.NOT_FOUND] * 2
+    missing, foreign = (answer.content.decode().replace(str(key), "KEY") for key, answer in answers.items())
+    assert missing == foreign
 
 
 @pytest.mark.parametrize("page", PAGES)
