@@ -15,7 +15,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 from detector.private_redis import dies_with_parent
 
@@ -34,7 +33,6 @@ def start_gunicorn(
     arguments: Iterable[str],
     *,
     listener: socket.socket,
-    folder: Path,
     environment: dict[str, str],
     stop_signals: Iterable[signal.Signals],
 ) -> BaseProcess:
@@ -43,13 +41,12 @@ def start_gunicorn(
     Args:
         arguments: Gunicorn's command line.
         listener: Where it answers.
-        folder: Where it works.
         environment: What to add to the environment; a REDIS_URL counts although the settings were read without it.
         stop_signals: Those that this process handles and gunicorn handles in its own way.
     """
     by_fork, anew = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")
     process: BaseProcess = (by_fork.Process if FORKS else anew.Process)(
-        target=_run, args=(list(arguments), listener, folder, environment, dies_with_parent(), list(stop_signals))
+        target=_run, args=(list(arguments), listener, environment, dies_with_parent(), list(stop_signals))
     )
     gc.freeze()  # a collection would touch, and so copy, memory that the processes share
     # A signal must not meet this process's handlers in the child: it waits until the child has its own.
@@ -64,7 +61,6 @@ def start_gunicorn(
 def _run(
     arguments: list[str],
     listener: socket.socket,
-    folder: Path,
     environment: dict[str, str],
     die_with_parent: Callable[[], None] | None,
     stop_signals: list[signal.Signals],
@@ -76,7 +72,6 @@ def _run(
     for number in stop_signals:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-    os.chdir(folder)
     os.environ.update(environment)
     if url := environment.get("REDIS_URL"):
         _use_redis(url)

@@ -38,8 +38,8 @@ class Site:
         self.log = directory / "serve.log"
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
-                [sys.executable, "manage.py", "serve", "--port", "0", *arguments],
-                cwd=ROOT,
+                [sys.executable, str(ROOT / "manage.py"), "serve", "--port", "0", *arguments],
+                cwd=directory,  # it works from any
                 env={**os.environ, "DEBUG": "true", "PYTHONUNBUFFERED": "1", "TMPDIR": str(directory), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -150,7 +150,7 @@ class _Server:
         if self.redis:
             environment["REDIS_URL"] = self.redis.url
         flags = {
-            "--config": "gunicorn.conf.py",
+            "--config": settings.BASE_DIR / "gunicorn.conf.py",
             "--workers": self.options["workers"],
             "--threads": self.options["threads"],
             "--timeout": self.options["timeout"],
@@ -161,7 +161,6 @@ class _Server:
         return start_gunicorn(
             [f"{flag}={value}" for flag, value in flags.items()],
             listener=self.listener,  # bound here, so a taken port is one clear message and not five attempts
-            folder=settings.BASE_DIR,
             environment=environment,
             stop_signals=_stop_signals(),
         )
