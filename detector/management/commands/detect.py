@@ -14,6 +14,7 @@ from detector import services
 from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
 from detector.images import decode_image
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict
+from detector.templatetags.display import PERCENT, percent
 
 WORDS = {"real": "Real", "fake": "Fake"}
 
@@ -103,8 +104,9 @@ def describe(record: dict[str, Any]) -> str:
     found = len(record["faces"]) + record["unjudged_faces"]
     judged = f"{len(record['faces'])} of " if record["unjudged_faces"] else ""
     verdict = WORDS[record["verdict"]] + (", uncertain" if record["is_uncertain"] else "")
+    real = percent(record["real_probability"]).replace(PERCENT, "%")
     faces = f"{judged}{found} face{'' if found == 1 else 's'}"
-    return f"{record['path']}: {verdict}, {record['real_probability']:.1%} real ({faces})"
+    return f"{record['path']}: {verdict}, {real} real ({faces})"
 
 
 def _read(path: Path) -> bytes:
