@@ -229,6 +229,18 @@ def test_with_the_shipped_model_from_the_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
+    """Such as `| head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "manage.py", "detect", str(write(tmp_path / "1.jpg"))]
+    ended = subprocess.run(command, cwd=ROOT, env=dict(os.environ), stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert ended.returncode == 1
+    assert b"Broken" not in ended.stderr
+
+
+@pytest.mark.model
 def test_a_terminal_shows_a_progress_bar_and_standard_output_stays_clean(tmp_path: Path) -> None:
     picture = write(tmp_path / "1.jpg")
     terminal, end = pty.openpty()
