@@ -93,16 +93,20 @@
     picture.alt = "Preview of the chosen photo";
     preview.prepend(picture);
 
+    // What is wrong with a photo; a waiting time stands until it is over.
     function clearError() {
-      errors.replaceChildren();
+      for (const notice of errors.querySelectorAll(":scope > :not([data-wait])")) {
+        notice.remove();
+      }
       input.removeAttribute("aria-invalid");
     }
 
     function showError(sentence) {
+      clearError();
       const notice = document.createElement("p");
       notice.className = "notice notice--error";
       notice.textContent = sentence;
-      errors.replaceChildren(notice);
+      errors.append(notice);
       return notice;
     }
 
@@ -122,8 +126,8 @@
 
     function refuse(sentence) {
       problem = sentence;
-      input.setAttribute("aria-invalid", "true");
       showError(sentence);
+      input.setAttribute("aria-invalid", "true");
     }
 
     function describe(file, size) {
@@ -136,9 +140,7 @@
       }
       chosen = file;
       problem = "";
-      if (!waiting) {
-        clearError();
-      }
+      clearError();
       if (picture.src) {
         URL.revokeObjectURL(picture.src);
       }
@@ -228,7 +230,9 @@
     function wait(seconds) {
       stopCountdown();
       waiting = true;
+      errors.replaceChildren();
       const notice = showError("");
+      notice.dataset.wait = "";
       // Said once when it appears and once when it is over; the seconds between are for the eye only.
       const spoken = document.createElement("span");
       spoken.className = "visually-hidden";
@@ -244,7 +248,7 @@
         }
         waiting = false;
         unlock();
-        clearError();
+        notice.remove();
         status.textContent = "You can upload again.";
         showAllowance(null);
       });
@@ -308,7 +312,7 @@
         return;
       }
       if (problem) {
-        showError(problem);
+        refuse(problem);
         return;
       }
       clearError();

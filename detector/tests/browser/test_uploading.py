@@ -182,6 +182,18 @@ def test_the_countdown_ends_by_itself(browser: Browser, picture: Callable[..., s
     assert browser.is_at("/detections/")
 
 
+def test_a_wrong_photo_and_the_waiting_time_are_said_apart(browser: Browser, picture: Callable[..., str]) -> None:
+    use_up()
+    browser.open("/")
+    choose(browser, picture("letter.pdf", b"%PDF-1.7"))
+    assert browser.sees("This file is not a photo.", "#upload-error")
+    assert browser.sees("The next one is free in ", "#upload-error")
+    choose(browser, picture())
+    assert len(browser.all("#upload-error .notice")) == 1
+    assert browser.sees("The next one is free in ", "#upload-error")
+    assert browser.find(INPUT).get_attribute("aria-invalid") is None
+
+
 def test_without_javascript_the_sixth_upload_gets_its_own_page(browser: Browser, picture: Callable[..., str]) -> None:
     browser.allow_scripts(False)
     browser.open("/")
