@@ -135,9 +135,6 @@
     }
 
     function choose(file) {
-      if (uploading) {
-        return;
-      }
       chosen = file;
       problem = "";
       clearError();
@@ -170,12 +167,23 @@
 
     // A dropped, pasted or photographed file goes into the one field that is sent, so that all ways in are the same.
     function take(file) {
+      if (uploading) {
+        return;
+      }
       const transfer = new DataTransfer();
       transfer.items.add(file);
       input.files = transfer.files;
       choose(file);
     }
 
+    // While one is on its way, no other takes its place: the next try would send what the preview does not show.
+    for (const field of [input, camera]) {
+      field.addEventListener("click", (event) => {
+        if (uploading) {
+          event.preventDefault();
+        }
+      });
+    }
     input.addEventListener("change", () => {
       if (input.files.length > 0) {
         choose(input.files[0]);

@@ -130,6 +130,17 @@ def test_a_photo_can_be_dropped_or_pasted(browser: Browser, kind: str) -> None:
     assert Detection.objects.get().original_name == "handed-over.jpg"
 
 
+def test_no_other_photo_takes_the_place_of_one_on_its_way(browser: Browser, picture: Callable[..., str]) -> None:
+    """The next try would send what the preview does not show."""
+    browser.open("/")
+    choose(browser, picture())
+    browser.script("XMLHttpRequest.prototype.send = () => {}")
+    browser.find(SUBMIT).click()
+    browser.script(HAND_OVER, "drop", base64.b64encode(make_jpeg()).decode())
+    assert browser.sees("holiday.jpg · 320 × 240 px")
+    assert browser.script("return document.querySelector('input[name=picture]').files[0].name") == "holiday.jpg"
+
+
 def test_on_a_phone_a_photo_can_be_taken(browser: Browser, picture: Callable[..., str]) -> None:
     browser.touch(True)
     browser.resize(360)
