@@ -68,7 +68,11 @@ def test_a_photo_that_is_not_to_be_kept_is_judged_and_never_written(
         assertNotContains(response, address)
         assert visitor.get(address).status_code == HTTPStatus.NOT_FOUND
     assertNotContains(response, "I think this is wrong")
-    assertContains(visitor.get(reverse("detector:history")), "Photo not kept")
+    history = visitor.get(reverse("detector:history"))
+    assertContains(history, "Photo not kept")
+    for page in (response, history):
+        assertContains(page, "name not kept")
+        assertNotContains(page, "unnamed")
 
 
 DELETES_PHOTO = "The photo and its result are removed for good."
