@@ -29,6 +29,19 @@ def reviewer() -> Client:
     return client
 
 
+@pytest.mark.parametrize("is_blind", [False, True])
+def test_the_picture_can_be_opened_alone(
+    visitor: Client, admin_client: Client, settings: Settings, is_blind: bool
+) -> None:
+    """A face in a long screenshot is some pixels wide on the page, where all of it fits the window."""
+    settings.REVIEW_BLIND = is_blind
+    detection = make_detection()
+    link = f'<a href="{address(detection, "detection-image")}">'
+    assertContains(visitor.get(address(detection)), link)
+    review = reverse("admin:detector_detection_review", args=[detection.pk])
+    assertContains(admin_client.get(review), link)
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

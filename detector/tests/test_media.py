@@ -193,6 +193,7 @@ def test_nobody_holds_up_uploads_by_looking_at_a_picture_over_and_over(visitor: 
     assert statuses == [HTTPStatus.OK] * 3 + [HTTPStatus.TOO_MANY_REQUESTS]
     refused = visitor.get(address(detection, "detection-image"))
     assert int(refused["Retry-After"]) > 0
+    assert refused.content.startswith(b"That was one picture too many."), "it can be opened alone"
     assert refused["Cache-Control"] == "no-store"
     assert "ETag" not in refused, "a browser that kept it would take it for the picture"
     assert visitor.get(address(detection, "detection-thumbnail")).status_code == HTTPStatus.OK
