@@ -231,7 +231,7 @@ def _appeal_refused(request: HttpRequest, detection: Detection, status: int, sen
 
 
 def _already_appealed(request: HttpRequest, detection: Detection) -> HttpResponse:
-    messages.info(request, "You can object to a result once.")
+    messages.info(request, "You can object to a result once, and while its photo is there.")
     return redirect(detection)
 
 

@@ -103,6 +103,15 @@ def test_a_review_that_settles_nothing_is_no_answer(visitor: Client, settings: S
     assert detection.is_appeal_answered
 
 
+def test_an_objection_whose_photo_was_removed_promises_no_look(visitor: Client) -> None:
+    detection = make_detection()
+    appeal(visitor, detection)
+    services.picture_forget(detection=detection)
+    response = visitor.get(detection.get_absolute_url())
+    assertContains(response, "the photo was removed before that was answered")
+    assertNotContains(response, "a person will look at it")
+
+
 def test_the_sentence_is_short_and_not_markup(visitor: Client) -> None:
     detection = make_detection()
     response = appeal(visitor, detection, "x" * 501)
