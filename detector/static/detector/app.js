@@ -213,6 +213,8 @@
       } else if (files.length === 1) {
         take(files[0]);
         submit.focus();
+      } else {
+        showError("That was no file. Save the picture first, then drop or choose it.");
       }
     });
     document.addEventListener("paste", (event) => {

@@ -130,6 +130,13 @@ def test_a_photo_can_be_dropped_or_pasted(browser: Browser, kind: str) -> None:
     assert Detection.objects.get().original_name == "handed-over.jpg"
 
 
+def test_what_is_dropped_and_no_file_is_said_to_be_none(browser: Browser) -> None:
+    """A picture from another page may arrive as its address alone."""
+    browser.open("/")
+    browser.script("window.dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer(), cancelable: true}))")
+    assert browser.sees("That was no file.", "#upload-error")
+
+
 def test_no_other_photo_takes_the_place_of_one_on_its_way(browser: Browser, picture: Callable[..., str]) -> None:
     """The next try would send what the preview does not show."""
     browser.open("/")
