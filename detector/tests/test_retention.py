@@ -99,8 +99,10 @@ def test_deleting_promises_what_it_does(visitor: Client, is_kept: bool, is_revie
     assert Review.objects.count() == is_reviewed
 
 
-def test_about_says_that_reviews_stay(client: Client) -> None:
-    assertContains(client.get(reverse("detector:about")), "If people reviewed it, their reviews stay")
+def test_about_says_what_stays_and_what_goes(client: Client) -> None:
+    about = client.get(reverse("detector:about"))
+    assertContains(about, "If people reviewed it, their reviews stay")
+    assertContains(about, "Those who run this site can delete an account")
 
 
 def test_a_failed_analysis_of_such_a_photo_leaves_none_either(
