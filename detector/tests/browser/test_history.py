@@ -1,5 +1,8 @@
+import io
+
 import pytest
 from django.core.files.base import ContentFile
+from PIL import Image
 from pytest_django.fixtures import Settings
 
 from detector.tests.browser.conftest import Browser
@@ -43,6 +46,17 @@ def test_on_a_phone_a_tall_picture_makes_no_tall_card(browser: Browser) -> None:
     browser.wait(lambda: browser.script(loaded), "a thumbnail is missing")
     heights = [card.rect["height"] for card in browser.all(".card")]
     assert heights[0] == heights[1] < 250
+
+
+def test_with_forced_colours_the_chosen_filter_still_differs(browser: Browser) -> None:
+    make_detection()
+    browser.become_visitor()
+    feature = {"name": "forced-colors", "value": "active"}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.open("/history/")
+    painted = [Image.open(io.BytesIO(link.screenshot_as_png)).convert("RGB") for link in browser.all(".filters a")]
+    chosen, *others = [picture.getpixel((8, picture.height // 2)) for picture in painted]
+    assert chosen not in others
 
 
 def test_a_verdict_can_be_picked_out(browser: Browser) -> None:
