@@ -65,6 +65,8 @@ def test_faces_that_were_not_judged_are_named(visitor: Client) -> None:
     detection = make_detection(0.1, 0.2, unjudged_faces=4)
     assertContains(visitor.get(address(detection)), "Only the 2 largest of the 6 faces found were judged")
     assertContains(visitor.get(address(detection)), "4 smaller faces were not judged")
+    alone = visitor.get(address(make_detection(0.1, unjudged_faces=2)))
+    assertContains(alone, "Only the largest of the 3 faces found was judged.")
 
 
 def test_a_result_with_its_heat_map_takes_few_queries(
