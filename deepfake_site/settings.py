@@ -327,8 +327,9 @@ MAX_FACES = env_number("MAX_FACES", 20)
 WEB_CONCURRENCY = env_number("WEB_CONCURRENCY", 2)
 DETECTIONS_AT_ONCE = env_number("DETECTIONS_AT_ONCE", 2)
 DETECTIONS_WAITING = env_number("DETECTIONS_WAITING", 14)
-# Threads of each process: those that look at pictures or wait to, and two for pages and for saying 503.
-SERVER_THREADS = DETECTIONS_AT_ONCE + DETECTIONS_WAITING + 2
+# Threads of each process: those that look at pictures or wait to, and two for pages and for saying 503; not fewer where
+# few may wait, since each slow client takes one until it is cut off.
+SERVER_THREADS = max(18, DETECTIONS_AT_ONCE + DETECTIONS_WAITING + 2)
 MAX_UPLOAD_BYTES = env_number("MAX_UPLOAD_BYTES", 15 * 1024 * 1024)
 MAX_UPLOAD_PIXELS = env_number("MAX_UPLOAD_PIXELS", 50_000_000)
 RETENTION_DAYS = env_number("RETENTION_DAYS", 0)

@@ -224,6 +224,7 @@ def test_a_postgresql_that_is_gone_is_not_waited_for() -> None:
 def test_there_are_threads_left_however_many_pictures_may_wait() -> None:
     assert shown("SERVER_THREADS") == ["18"]
     assert shown("SERVER_THREADS", DETECTIONS_WAITING="30") == ["34"]
+    assert shown("SERVER_THREADS", DETECTIONS_WAITING="2") == ["18"]
     printed = run("-m", "gunicorn", "--config=gunicorn.conf.py", "--print-config", DETECTIONS_WAITING="200").stdout
     assert [line.split()[-1] for line in printed.splitlines() if line.startswith(("threads ", "worker_conn"))] == [
         "204",

@@ -53,7 +53,7 @@ class Command(BaseCommand):
             type=int,
             default=settings.SERVER_THREADS,
             help="threads in each process; they have to be more than the pictures in work and waiting, or nothing else "
-            "is answered (default: DETECTIONS_AT_ONCE + DETECTIONS_WAITING + 2, here %(default)s)",
+            "is answered (default: DETECTIONS_AT_ONCE + DETECTIONS_WAITING + 2, at least 18, here %(default)s)",
         )
         parser.add_argument(
             "--timeout", type=int, default=60, help="seconds until a stuck process is replaced (default: %(default)s)"
