@@ -4,6 +4,7 @@
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
 
@@ -12,6 +13,10 @@ def main() -> None:
     try:
         execute_from_command_line(sys.argv)
         print(end="", flush=True)
+    except ImproperlyConfigured as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(f"{error}")  # for whoever set it; where it was read does not help them
     except BrokenPipeError:  # whoever reads has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit breaks as well
         sys.exit(1)

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,10 @@ if MEDIA_S3_BUCKET:
 LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "deepfake_site.formats"
 TIME_ZONE = env_text("TIME_ZONE", "UTC")
+try:
+    zoneinfo.ZoneInfo(TIME_ZONE)
+except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+    raise ImproperlyConfigured(f"TIME_ZONE is {TIME_ZONE!r}; it has to be a name such as Europe/Berlin.") from error
 USE_TZ = True
 
 # Accounts

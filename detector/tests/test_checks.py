@@ -180,12 +180,15 @@ def test_the_documented_production_settings_are_clean_to_django() -> None:
         ({"ACTIVE_MODEL": "../elsewhere"}, "ACTIVE_MODEL is '../elsewhere'"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL is 'LOUD'; it has to be one of DEBUG"),
         ({"MAX_FACES": "2.5"}, "MAX_FACES is '2.5'; it has to be a whole number"),
+        ({"TIME_ZONE": "Mars"}, "TIME_ZONE is 'Mars'; it has to be a name such as Europe/Berlin"),
     ],
 )
 def test_settings_that_cannot_be_read_stop_the_start(environment: dict[str, str], expected: str) -> None:
     ended = run("manage.py", "check", **environment)
-    assert ended.returncode != 0
+    assert ended.returncode == 1
     assert expected in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Traceback" in run("manage.py", "check", "--traceback", **environment).stderr
 
 
 def test_a_password_is_not_told_when_an_address_cannot_be_read() -> None:
