@@ -10,8 +10,8 @@ from typing import Any
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from redis import ConnectionPool
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -104,7 +104,7 @@ def env_redis_url() -> str:
     url = env_text("REDIS_URL")
     try:
         if url:
-            parse_url(url)  # type: ignore[no-untyped-call]
+            ConnectionPool.from_url(url)  # connects when it is used, and never is
     except ValueError:
         # Without its value, too.
         raise ImproperlyConfigured(
