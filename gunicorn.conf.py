@@ -20,11 +20,10 @@ from detector.logs import ACCESS_LINE  # noqa: E402
 wsgi_app = "deepfake_site.wsgi:application"
 worker_class = "detector.gunicorn_worker.Worker"
 workers = settings.WEB_CONCURRENCY
-# Connections beyond the threads wait in the kernel, in a queue of all processes that `backlog` bounds; 110 more in each
-# process are kept open between requests.
+# Beyond the threads, 110 connections of each process are kept open between requests.
 threads = settings.SERVER_THREADS
 worker_connections = threads + 110
-backlog = 256
+backlog = settings.SERVER_BACKLOG
 timeout = 60
 # A request in work gets this long to finish when the server is told to stop.
 graceful_timeout = 10

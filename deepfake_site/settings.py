@@ -335,6 +335,8 @@ DETECTIONS_WAITING = env_number("DETECTIONS_WAITING", 14)
 # Threads of each process: those that look at pictures or wait to, and two for pages and for saying 503; not fewer where
 # few may wait, since each slow client takes one until it is cut off.
 SERVER_THREADS = max(18, DETECTIONS_AT_ONCE + DETECTIONS_WAITING + 2)
+# Connections that wait in the kernel for a thread, of all processes together.
+SERVER_BACKLOG = 256
 MAX_UPLOAD_BYTES = env_number("MAX_UPLOAD_BYTES", 15 * 1024 * 1024)
 MAX_UPLOAD_PIXELS = env_number("MAX_UPLOAD_PIXELS", 50_000_000)
 RETENTION_DAYS = env_number("RETENTION_DAYS", 0)

@@ -24,8 +24,6 @@ from detector.private_redis import PrivateRedis, RedisNotStarted
 
 # A request in work gets this long to finish after the first Ctrl-C.
 GRACEFUL_TIMEOUT_S = 10
-# That of gunicorn.conf.py, which gunicorn does not apply to a socket that listens already.
-BACKLOG = 256
 NO_REDIS_HINT = (
     "Redis counts the uploads of each user. Install it (Debian, Ubuntu: apt install redis-server; macOS: brew install "
     "redis), or set REDIS_URL to one that runs, such as redis://127.0.0.1:6379/0."
@@ -201,7 +199,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen(settings.SERVER_BACKLOG)  # gunicorn leaves the queue of a socket that listens as it is
     except OSError as error:
         listener.close()
         raise CommandError(
