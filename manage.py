@@ -16,7 +16,7 @@ def main() -> None:
     except ImproperlyConfigured as error:
         if "--traceback" in sys.argv:
             raise
-        sys.exit(f"{error}")  # for whoever set it; where it was read does not help them
+        sys.exit(str(error))  # for whoever set it; where it was read does not help them
     except BrokenPipeError:  # whoever reads has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit breaks as well
         sys.exit(1)
