@@ -222,8 +222,11 @@ class AnsweringAdmin(BoundedAdmin):
     """Pages that show what the machine said: after them no review of it is blind."""
 
     def answers_shown(self, row: Any, *, on_own_page: bool) -> list[object]:
-        """The keys of the detections whose answers the list, or the row's own page, shows of it."""
-        raise NotImplementedError
+        """The keys of the detections whose answers the list, or the row's own page, shows of it.
+
+        Here for rows that are detections.
+        """
+        return [row.pk]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         response = super().changelist_view(request, extra_context)
@@ -356,7 +359,8 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
         return queryset, False
 
     def answers_shown(self, row: Detection, *, on_own_page: bool) -> list[object]:
-        return [row.pk, *([match.detection.pk for match in known.matches(row)] if on_own_page else [])]
+        similar = known.matches(row) if on_own_page else []
+        return [*super().answers_shown(row, on_own_page=on_own_page), *(match.detection.pk for match in similar)]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Detection]:
         if request.resolver_match and request.resolver_match.url_name == "detector_detection_changelist":
