@@ -493,7 +493,7 @@ class QueueAdmin(BoundedAdmin):
 
     @admin.display(description="file")
     def name(self, detection: Detection) -> SafeString:
-        name = detection.original_name or "unnamed"
+        name = detection.shown_name
         return format_html('<span class="list-name" title="{}">{}</span>', name, name)
 
 

@@ -319,6 +319,13 @@ class Detection(models.Model):
         return bool(self.image)
 
     @property
+    def shown_name(self) -> str:
+        """The file's name; what there is to say where it had none, or went with the picture."""
+        if self.has_picture:
+            return self.original_name or "unnamed"
+        return "name not kept"
+
+    @property
     def can_be_appealed(self) -> bool:
         """Once, and only where the machine said something that can be wrong and a person can look."""
         return self.appealed_at is None and self.status != Detection.Status.FAILED and self.has_picture
