@@ -28,6 +28,8 @@ from detector.preprocessing import face_input, scaled, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
 MAX_FACES = 20
+WEIGHTS, SECOND_WEIGHTS = "model.tflite", "second.tflite"
+_LEAST = 1e-7  # of a probability whose logit is taken
 
 
 class Verdict(StrEnum):
@@ -137,6 +139,25 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondOpinion:
+    """The contract of a second network, which is asked where the first is not sure.
+
+    Attributes:
+        asked_between: [low, high] in the first one's fake_probability, under the spec's prior: in between it is asked.
+        asked_of_reals: For which share of the reals of `val` it is.
+        asked_of_fakes: And of the fakes.
+        weights_sha256: Hex digest of second.tflite.
+        golden_fake_probability: Its own score of `golden_picture`.
+    """
+
+    asked_between: Sequence[float]
+    asked_of_reals: float
+    asked_of_fakes: float
+    weights_sha256: str
+    golden_fake_probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """The contract of a model folder, read from its spec.json.
 
@@ -159,6 +180,7 @@ class ModelSpec:
         code_version: Commit of the code that trained it.
         data_version: Hex digest of the manifest that it was trained on.
         config: The resolved training settings.
+        second_opinion: The second network, if there is one; it takes the same input.
     """
 
     name: str
@@ -178,28 +200,38 @@ class ModelSpec:
     code_version: str
     data_version: str
     config: dict[str, Any]
+    second_opinion: SecondOpinion | None = None
 
     @classmethod
     def load(cls, path: Path) -> "ModelSpec":
         """Returns the spec in the file.
 
         Raises:
-            ModelUnavailable: The file is missing, is no JSON, or has not exactly the fields above.
+            ModelUnavailable: The file is missing, is no JSON, or has not exactly the fields above; that of a model of
+                one network may leave out second_opinion.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelUnavailable(f"The model's spec {path} can't be read: {error}") from error
-        expected = {each.name for each in fields(cls)}
-        if not isinstance(values, dict) or set(values) != expected:
-            found = set(values) if isinstance(values, dict) else set()
-            raise ModelUnavailable(
-                f"The model's spec {path} lacks {sorted(expected - found)} and has unknown {sorted(found - expected)}."
-            )
+        values = {"second_opinion": None, **values} if isinstance(values, dict) else {}
+        _check_fields(path, cls, values)
+        if (second := values["second_opinion"]) is not None:
+            _check_fields(path, SecondOpinion, second)
+            values["second_opinion"] = SecondOpinion(**second)
         spec = cls(**values)
         if (spec.color_order, list(spec.value_range), spec.positive_class) != ("RGB", [0, 255], "fake"):
             raise ModelUnavailable(f"The model's spec {path} describes an input or output that is not supported.")
         return spec
+
+
+def _check_fields(path: Path, cls: type[ModelSpec | SecondOpinion], values: Any) -> None:
+    expected = {each.name for each in fields(cls)}
+    found = set(values) if isinstance(values, dict) else set()
+    if found != expected:
+        raise ModelUnavailable(
+            f"The model's spec {path} lacks {sorted(expected - found)} and has unknown {sorted(found - expected)}."
+        )
 
 
 class Classifier(Protocol):
@@ -260,6 +292,33 @@ class LiteRTClassifier:
         return Runner(Interpreter(model_content=self._weights, num_threads=self._num_threads))
 
 
+class TwoNetworks:
+    """A network and another whose errors differ, asked where the first is not sure; safe to share between threads.
+
+    Then the mean of both calibrated logits counts. Where the first is sure the second would hardly change the verdict,
+    and most pictures take the time of one network.
+    """
+
+    def __init__(self, first: Classifier, second: Classifier, *, asked_between: tuple[float, float]) -> None:
+        """Takes the parts; `asked_between` is `SecondOpinion.asked_between`."""
+        self.parts = (first, second)
+        self._low, self._high = asked_between
+
+    def __call__(self, face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        """Returns fake_probability and its map, both of the mean logit where both were asked.
+
+        Raises:
+            AnalysisFailed: A network broke. The other's opinion alone would be a score of another model.
+        """
+        first, second = self.parts
+        probability, cam = first(face)
+        if not self._low < probability < self._high:
+            return probability, cam
+        other, other_cam = second(face)
+        mean_cam = np.asarray((cam + other_cam) / 2, np.float32)
+        return _sigmoid((_logit(probability) + _logit(other)) / 2), mean_cam
+
+
 class Predictor:
     """Faces, crops and judges; safe to share between threads."""
 
@@ -279,6 +338,7 @@ class Predictor:
         self.prior = spec.calibration["prior"] if prior is None else prior
         self._odds = _odds(self.prior) / _odds(spec.calibration["prior"])
         self._classifier = classifier
+        self._networks = classifier.parts if isinstance(classifier, TwoNetworks) else (classifier,)
         self._face_finder = face_finder
 
     @property
@@ -328,7 +388,7 @@ class Predictor:
         for face in found:
             picture = finer if finer and self._is_coarse(face, image.picture) else image.picture
             crop = self._crop(face, picture)
-            probability, cam = self._judge(picture, crop)
+            probability, cam = self._classifier(self._input(picture, crop))
             faces.append(
                 FacePrediction(
                     bbox=face.to_pixels(image.width, image.height),
@@ -370,20 +430,25 @@ class Predictor:
         Raises:
             ModelUnavailable: The score differs by more than `SELF_TEST_TOLERANCE`.
         """
+        expected = [self.spec.golden_fake_probability]
+        if self.spec.second_opinion is not None:
+            expected.append(self.spec.second_opinion.golden_fake_probability)
         pixels = golden_picture()
-        try:
-            value, _cam = self._judge(pixels, BoundingBox(0, 0, pixels.shape[1], pixels.shape[0]))
-        except AnalysisFailed as error:
-            raise ModelUnavailable(f"The model's self-test failed: {error}") from error
-        if abs(value - self.spec.golden_fake_probability) > SELF_TEST_TOLERANCE:
-            raise ModelUnavailable(
-                f"The model's self-test gave {value:.6f}, its spec says {self.spec.golden_fake_probability:.6f}: "
-                "this machine would give other verdicts than those that were measured."
-            )
+        face = self._input(pixels, BoundingBox(0, 0, pixels.shape[1], pixels.shape[0]))
+        for network, wanted in zip(self._networks, expected, strict=True):
+            try:
+                value, _cam = network(face)
+            except AnalysisFailed as error:
+                raise ModelUnavailable(f"The model's self-test failed: {error}") from error
+            if abs(value - wanted) > SELF_TEST_TOLERANCE:
+                raise ModelUnavailable(
+                    f"The model's self-test gave {value:.6f}, its spec says {wanted:.6f}: "
+                    "this machine would give other verdicts than those that were measured."
+                )
 
     def reserve(self, count: int) -> None:
         """Makes everything that so many detections at once take; processes that are forked then have it in common."""
-        for part in (self._classifier, self._face_finder):
+        for part in (*self._networks, self._face_finder):
             if isinstance(part, LiteRTClassifier | FaceDetector):
                 part.reserve(count)
 
@@ -395,9 +460,8 @@ class Predictor:
         """Whether the network could be shown more pixels of the face than there are in the picture."""
         return self._crop(face, picture).width < self.spec.max_source_side
 
-    def _judge(self, picture: Picture, crop: BoundingBox) -> tuple[float, NDArray[np.float32]]:
-        size, limit = self.spec.input_size, self.spec.max_source_side
-        return self._classifier(face_input(picture, crop, size=size, max_source_side=limit))
+    def _input(self, picture: Picture, crop: BoundingBox) -> NDArray[np.uint8]:
+        return face_input(picture, crop, size=self.spec.input_size, max_source_side=self.spec.max_source_side)
 
 
 def golden_picture() -> NDArray[np.uint8]:
@@ -424,11 +488,20 @@ def _odds(share: float) -> float:
     return share / (1.0 - share)
 
 
+def _logit(probability: float) -> float:
+    # float32's sigmoid reaches 0 and 1, whose logits are infinite.
+    return math.log(_odds(min(max(probability, _LEAST), 1.0 - _LEAST)))
+
+
+def _sigmoid(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-logit))
+
+
 def load_predictor(model_dir: Path, *, num_threads: int = 1, prior: float | None = None) -> Predictor:
     """Returns a checked predictor; `get_predictor` is the cached way to it.
 
     Args:
-        model_dir: Holds model.tflite and spec.json.
+        model_dir: Holds spec.json and the weights that it names.
         num_threads: LiteRT threads per interpreter.
         prior: Share of fakes among the uploads, between 0 and 1; None assumes the spec's.
 
@@ -436,21 +509,32 @@ def load_predictor(model_dir: Path, *, num_threads: int = 1, prior: float | None
         ModelUnavailable: A file is missing, altered, or fails its self-test.
     """
     spec = ModelSpec.load(model_dir / "spec.json")
+
+    def network(name: str, sha256: str) -> LiteRTClassifier:
+        return LiteRTClassifier(_checked_weights(model_dir / name, sha256), num_threads=num_threads)
+
+    classifier: Classifier = network(WEIGHTS, spec.weights_sha256)
+    if (second := spec.second_opinion) is not None:
+        low, high = second.asked_between
+        other = network(SECOND_WEIGHTS, second.weights_sha256)
+        classifier = TwoNetworks(classifier, other, asked_between=(low, high))
+    predictor = Predictor(spec, classifier, FaceDetector(num_threads=num_threads), prior=prior)
+    predictor.self_test()
+    return predictor
+
+
+def _checked_weights(path: Path, sha256: str) -> bytes:
     try:
-        weights = (model_dir / "model.tflite").read_bytes()
+        weights = path.read_bytes()
     except OSError as error:
         raise ModelUnavailable(f"The model's weights can't be read: {error}") from error
     digest = hashlib.sha256(weights).hexdigest()
-    if digest != spec.weights_sha256:
+    if digest != sha256:
         raise ModelUnavailable(
-            f"{model_dir / 'model.tflite'} has SHA-256 {digest[:12]}..., its spec expects "
-            f"{spec.weights_sha256[:12]}...: the file was altered or belongs to another spec."
+            f"{path} has SHA-256 {digest[:12]}..., its spec expects {sha256[:12]}...: "
+            "the file was altered or belongs to another spec."
         )
-    predictor = Predictor(
-        spec, LiteRTClassifier(weights, num_threads=num_threads), FaceDetector(num_threads=num_threads), prior=prior
-    )
-    predictor.self_test()
-    return predictor
+    return weights
 
 
 _load_lock = threading.Lock()
@@ -465,7 +549,7 @@ def get_predictor(model_dir: Path, *, num_threads: int = 1, prior: float | None 
     """Returns this process's predictor for the model folder, loading it on the first call.
 
     Args:
-        model_dir: Holds model.tflite and spec.json.
+        model_dir: Holds spec.json and the weights that it names.
         num_threads: LiteRT threads per interpreter.
         prior: Share of fakes among the uploads, between 0 and 1; None assumes the spec's.
 

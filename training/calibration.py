@@ -55,6 +55,21 @@ def fit(logits: NDArray[np.float64], y_true: NDArray[np.int_], *, rule: Decision
     return Calibration(1 / slope, intercept + float(np.log(prior / (1 - prior))), float(prior))
 
 
+def is_between(logits: NDArray[np.float64], edges: tuple[float, float]) -> NDArray[np.bool_]:
+    """Returns (n,) whether each logit lies between the edges."""
+    return (logits > edges[0]) & (logits < edges[1])
+
+
+def joined(
+    first: NDArray[np.float64], second: NDArray[np.float64], *, between: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Returns (n,) logits of two networks of which the second is asked where the first's lies between these two.
+
+    There it is the mean of both, as `detector.predictor.TwoNetworks` has it for calibrated ones.
+    """
+    return np.where(is_between(first, between), (first + second) / 2, first)
+
+
 # Outside the band of uncertainty at most this share of the answers "Real" and of the answers "Fake" may be wrong.
 BAND_ERROR = 0.05
 

@@ -82,6 +82,11 @@ class Config:
             of what its features are worth on others. With them, calibration rests on `refit_folds` more fits, each
             without a part of `val`.
         refit_folds: In how many parts.
+        second_stages: The schedule of a second network, whose errors differ because its seed and its stages do; it is
+            asked where the first is not sure, and their mean counts (Lakshminarayanan et al., "Simple and Scalable
+            Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Empty: there is none.
+        second_seed: Its seed.
+        second_asked: Between which uncalibrated logits of the first it is asked.
         limit_per_source: Uses at most this many pictures of each source and split; None uses all.
     """
 
@@ -145,6 +150,9 @@ class Config:
     refit_views: int = 1
     refit_splits: tuple[str, ...] = ("train",)
     refit_folds: int = 3
+    second_stages: tuple[Stage, ...] = ()
+    second_seed: int = 0
+    second_asked: tuple[float, float] = (-4.0, 5.0)
     limit_per_source: int | None = None
 
     def __post_init__(self) -> None:
@@ -153,6 +161,14 @@ class Config:
             raise ValueError(f"The shares of the average add up to {sum(share for _stage, share in self.average)}.")
         if self.refit_splits not in (("train",), ("train", "val")):
             raise ValueError(f"The classifier can be fitted to train, or train and val, not {self.refit_splits}.")
+
+    def networks(self) -> tuple["Config", ...]:
+        """Returns the settings of each network, as those of a run of its own."""
+        alone = Config()
+        first = replace(self, second_stages=(), second_seed=alone.second_seed, second_asked=alone.second_asked)
+        if not self.second_stages:
+            return (first,)
+        return first, replace(first, seed=self.second_seed, stages=self.second_stages, average=())
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, fit for JSON."""
@@ -169,14 +185,14 @@ class Config:
         unknown = set(values) - {each.name for each in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"Unknown training settings: {', '.join(sorted(unknown))}.")
-        if "stages" in values:
-            stages = [Stage(**stage) for stage in values["stages"]]
-            # JSON knows lists only; equal settings have to compare equal.
-            values["stages"] = tuple(replace(stage, margins=(stage.margins[0], stage.margins[1])) for stage in stages)
+        # JSON knows lists only; equal settings have to compare equal.
+        for key in {"stages", "second_stages"} & set(values):
+            stages = [Stage(**stage) for stage in values[key]]
+            values[key] = tuple(replace(stage, margins=(stage.margins[0], stage.margins[1])) for stage in stages)
         if "average" in values:
             values["average"] = tuple((number, share) for number, share in values["average"])
-        if "refit_splits" in values:
-            values["refit_splits"] = tuple(values["refit_splits"])
+        for key in {"refit_splits", "second_asked"} & set(values):
+            values[key] = tuple(values[key])
         return cls(**values)
 
 
@@ -220,5 +236,10 @@ SMOKE = Config(
     refit=1e-3,
     refit_views=2,
     refit_splits=("train", "val"),
+    second_stages=(
+        Stage(epochs=4, size=96, learning_rate=1e-3, train_from=0.66, augmentation=0.1),
+        Stage(epochs=1, size=224, learning_rate=2e-5, augmentation=0.1),
+    ),
+    second_seed=1,
     limit_per_source=3,
 )

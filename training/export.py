@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import tempfile
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -14,7 +15,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from detector.faces import BoundingBox
-from detector.predictor import DecisionRule, LiteRTClassifier, ModelSpec, golden_picture, load_predictor
+from detector.predictor import (
+    SECOND_WEIGHTS,
+    WEIGHTS,
+    DecisionRule,
+    LiteRTClassifier,
+    ModelSpec,
+    SecondOpinion,
+    golden_picture,
+    load_predictor,
+)
 from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE, face_input
 from training.calibration import Calibration
 from training.config import Config
@@ -25,41 +35,60 @@ NAME = "mobilenet_v2"
 PARITY_TOLERANCE = 1e-4
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """When a second network is asked: `SecondOpinion`, less what follows from its weights."""
+
+    between: tuple[float, float]
+    of_reals: float
+    of_fakes: float
+
+
 def export(
-    model: keras.Model,
+    models: Sequence[keras.Model],
     calibration: Calibration,
     model_dir: Path,
     *,
-    usual_map: NDArray[np.float32],
+    usual_maps: Sequence[NDArray[np.float32]],
     uncertain_band: tuple[float, float],
     config: Config,
     data_version: str,
+    asked: Asked | None = None,
 ) -> ModelSpec:
-    """Writes model.tflite and spec.json, each whole, and returns the spec.
+    """Writes the networks and spec.json, each whole, and returns the spec.
 
     In between, the folder holds weights of another spec, which serving refuses by their SHA-256.
 
     Args:
-        model: What `training.train.train` returned.
-        calibration: Folded into the classifier's weights.
-        usual_map: What `mean_map` returned; subtracted from each class-activation map.
+        models: One or two that `training.train.train` returned.
+        calibration: Folded into the weights of both, whose mean it was fitted to.
+        usual_maps: What `mean_map` returned for each; subtracted from its class-activation maps.
         model_dir: The model's folder.
         uncertain_band: (low, high) in real_probability; saved in the spec.
         config: Saved in the spec.
         data_version: SHA-256 of the manifest.
+        asked: When the second of two is asked.
 
     Raises:
         ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`.
     """
-    served = serving_model(model, calibration, usual_map)
-    weights: bytes = tf.lite.TFLiteConverter.from_keras_model(served).convert()
-    classifier = LiteRTClassifier(weights, num_threads=1)
-    difference = parity_difference(served, classifier)
-    if not difference < PARITY_TOLERANCE:
-        raise ValueError(f"Keras and LiteRT differ by {difference:.2e}; at most {PARITY_TOLERANCE} is accepted.")
-    digest = hashlib.sha256(weights).hexdigest()
-    golden = golden_picture()
-    golden_probability, _cam = classifier(face_input(golden, BoundingBox(0, 0, golden.shape[1], golden.shape[0])))
+    # One bias leads from the mean of a map to the logit, whichever network drew it.
+    level = float(usual_maps[0].mean())
+    exported = [
+        _converted(serving_model(model, calibration, usual_map - usual_map.mean() + level))
+        for model, usual_map in zip(models, usual_maps, strict=True)
+    ]
+    (weights, golden_probability), *others = exported
+    second = None
+    if others and asked is not None:
+        second = SecondOpinion(
+            asked_between=list(asked.between),
+            asked_of_reals=asked.of_reals,
+            asked_of_fakes=asked.of_fakes,
+            weights_sha256=hashlib.sha256(others[0][0]).hexdigest(),
+            golden_fake_probability=others[0][1],
+        )
+    digest = hashlib.sha256(b"".join(each for each, _golden in exported)).hexdigest()
     spec = ModelSpec(
         name=NAME,
         version=f"{NAME}-{digest[:8]}",
@@ -72,18 +101,38 @@ def export(
         decision_threshold=DecisionRule().real_threshold,
         calibration=asdict(calibration),
         uncertain_band=list(uncertain_band),
-        cam_bias=calibration.bias + float(usual_map.mean()),
-        weights_sha256=digest,
+        cam_bias=calibration.bias + level,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
         golden_fake_probability=golden_probability,
         code_version=code_version(),
         data_version=data_version,
         config=config.to_dict(),
+        second_opinion=second,
     )
     model_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(model_dir / "model.tflite", weights)
+    for name, (content, _golden) in zip((WEIGHTS, SECOND_WEIGHTS), exported, strict=False):
+        write_atomically(model_dir / name, content)
+    if second is None:
+        (model_dir / SECOND_WEIGHTS).unlink(missing_ok=True)
     write_atomically(model_dir / "spec.json", (json.dumps(asdict(spec), indent=2) + "\n").encode())
     load_predictor(model_dir)
     return spec
+
+
+def _converted(served: keras.Model) -> tuple[bytes, float]:
+    """Returns the network for LiteRT, and what it says of the golden picture.
+
+    Raises:
+        ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`.
+    """
+    weights: bytes = tf.lite.TFLiteConverter.from_keras_model(served).convert()
+    classifier = LiteRTClassifier(weights, num_threads=1)
+    difference = parity_difference(served, classifier)
+    if not difference < PARITY_TOLERANCE:
+        raise ValueError(f"Keras and LiteRT differ by {difference:.2e}; at most {PARITY_TOLERANCE} is accepted.")
+    golden = golden_picture()
+    probability, _cam = classifier(face_input(golden, BoundingBox(0, 0, golden.shape[1], golden.shape[0])))
+    return weights, probability
 
 
 def mean_map(

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detector.predictor import DecisionRule
 from detector.preprocessing import INPUT_SIZE
 from training.augment import evaluation_input, training_input
-from training.calibration import fit, fit_band
+from training.calibration import fit, fit_band, is_between, joined
 from training.config import FULL, SMOKE, Config, Stage
 from training.data import (
     CLASSES,
@@ -33,7 +33,7 @@ from training.data import (
     sampling_weights,
 )
 from training.evaluate import Scores, evaluate_model, print_tables
-from training.export import export, mean_map
+from training.export import Asked, export, mean_map
 from training.model import (
     CLASSIFIER,
     KINDS_CLASSIFIER,
@@ -424,42 +424,57 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else FULL
     run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
-    model = train(config, run_dir)
+    run_dirs = _run_dirs(config, run_dir)
+    models = [train(each, where) for each, where in zip(config.networks(), run_dirs, strict=True)]
     # A trial's model must not replace the real one.
-    finish(model, config, options.model_dir or (run_dir / "model" if options.smoke else MODEL_DIR), run_dir=run_dir)
+    finish(models, config, options.model_dir or (run_dir / "model" if options.smoke else MODEL_DIR), run_dir=run_dir)
 
 
-def finish(model: keras.Model, config: Config, model_dir: Path, *, run_dir: Path, faces_dir: Path = FACES_DIR) -> None:
-    """Calibrates the trained classifier on val, exports it, measures the export and writes its card.
+def _run_dirs(config: Config, run_dir: Path) -> list[Path]:
+    """Returns where each network trains: the second's folder is beside the first's, whose cache it shares."""
+    return [run_dir, run_dir.with_name(f"{run_dir.name}-second")][: len(config.networks())]
+
+
+def finish(
+    models: Sequence[keras.Model], config: Config, model_dir: Path, *, run_dir: Path, faces_dir: Path = FACES_DIR
+) -> None:
+    """Calibrates the trained networks on val, exports them, measures the export and writes its card.
 
     Where the classifier was fitted to val too, the calibration and the figures of val are those of fits that did not
     see the picture's group.
     """
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
-    held_out: dict[str, float] = {}
+    held_out: list[dict[str, float]] = []
     if "val" in config.refit_splits:
-        held_out = json.loads((run_dir / _HELD_OUT).read_text())
-        samples = [each for each in samples if each.split != "val" or each.path in held_out]
+        held_out = [json.loads((each / _HELD_OUT).read_text()) for each in _run_dirs(config, run_dir)]
+        samples = [each for each in samples if each.split != "val" or each.path in held_out[0]]
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=run_dir.parent)
     judged = [each for each in pictures if each.served]
     labels = np.array([each.sample.label for each in judged])
     if held_out:
-        logits = np.array([held_out[each.sample.path] for each in judged])
+        of_networks = [np.array([each[picture.sample.path] for picture in judged]) for each in held_out]
     else:
-        logits = network_logits(model, judged, size=INPUT_SIZE, batch_size=config.batch_size)
+        of_networks = [network_logits(each, judged, size=INPUT_SIZE, batch_size=config.batch_size) for each in models]
     rule = DecisionRule()
+    logits = joined(*of_networks, between=config.second_asked) if len(of_networks) > 1 else of_networks[0]
     calibration = fit(logits, labels, rule=rule)
     band = fit_band(calibration.probabilities(logits), labels, rule=rule)
     data_version = manifest_sha256(faces_dir)
-    usual_map = mean_map(model, calibration, np.stack([evaluation_input(each) for each in judged]), labels)
+    inputs = np.stack([evaluation_input(each) for each in judged])
+    asked = None
+    if len(of_networks) > 1:
+        is_asked = is_between(of_networks[0], config.second_asked)
+        low, high = calibration.probabilities(np.array(config.second_asked)).tolist()
+        asked = Asked((low, high), *(float(is_asked[labels == label].mean()) for label in (REAL, FAKE)))
     export(
-        model,
+        models,
         calibration,
         model_dir,
-        usual_map=usual_map,
+        usual_maps=[mean_map(each, calibration, inputs, labels) for each in models],
         uncertain_band=band,
         config=config,
         data_version=data_version,
+        asked=asked,
     )
     scores = Scores([each.sample for each in judged], calibration.probabilities(logits), len(pictures) - len(judged))
     print_tables(

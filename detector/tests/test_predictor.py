@@ -5,7 +5,7 @@ import io
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from detector.predictor import (
     LiteRTClassifier,
     ModelSpec,
     Predictor,
+    SecondOpinion,
+    TwoNetworks,
     Verdict,
     get_predictor,
     golden_picture,
@@ -56,13 +58,14 @@ SPEC = ModelSpec(
 class FakeClassifier:
     """Gives the listed probabilities in turn and keeps what it was shown."""
 
-    def __init__(self, *probabilities: float) -> None:
+    def __init__(self, *probabilities: float, cam: float = 0.0) -> None:
         self.probabilities = list(probabilities)
+        self.cam = cam
         self.seen: list[NDArray[np.uint8]] = []
 
     def __call__(self, face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         self.seen.append(face)
-        return self.probabilities[len(self.seen) - 1], np.zeros((7, 7), np.float32)
+        return self.probabilities[len(self.seen) - 1], np.full((7, 7), self.cam, np.float32)
 
 
 class FakeFaceFinder:
@@ -115,6 +118,36 @@ def test_the_band_reaches_into_both_verdicts(real_probability: float, verdict: V
     fake_probability = round(1 - real_probability, 2)
     assert rule.verdict(fake_probability) is verdict
     assert rule.is_uncertain(fake_probability) is is_uncertain
+
+
+@pytest.mark.parametrize(
+    ("first", "asked", "result"),
+    [
+        (0.01, False, 0.01),
+        (0.05, False, 0.05),
+        (0.1, True, 0.25),  # odds 1/9 and 1: their geometric mean is 1/3
+        (0.5, True, 0.5),
+        (0.8, False, 0.8),
+        (0.95, False, 0.95),
+    ],
+)
+def test_a_second_opinion_is_asked_where_the_first_is_not_sure(first: float, asked: bool, result: float) -> None:
+    second = FakeClassifier(0.5, cam=1.0)
+    both = TwoNetworks(FakeClassifier(first, cam=3.0), second, asked_between=(0.05, 0.8))
+
+    probability, cam = both(np.zeros((64, 64, 3), np.uint8))
+
+    assert len(second.seen) == asked
+    assert probability == pytest.approx(result)
+    assert cam == pytest.approx(2.0 if asked else 3.0)
+
+
+@pytest.mark.parametrize("opinion", [0.0, 1.0])
+def test_a_second_opinion_that_is_beyond_float32_is_a_number(opinion: float) -> None:
+    both = TwoNetworks(FakeClassifier(0.5), FakeClassifier(opinion), asked_between=(0.05, 0.8))
+    probability, _cam = both(np.zeros((64, 64, 3), np.uint8))
+    assert probability == pytest.approx(opinion, abs=0.001)
+    assert 0.0 < probability < 1.0
 
 
 def test_another_prior_shifts_every_probability_by_the_same_odds() -> None:
@@ -293,6 +326,16 @@ def model_dir(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.fixture
+def pair_dir(model_dir: Path) -> Path:
+    """The same with a second network: the first once more, asked always."""
+    shutil.copy(model_dir / "model.tflite", model_dir / "second.tflite")
+    spec = ModelSpec.load(model_dir / "spec.json")
+    second = SecondOpinion([0.0, 1.0], 1.0, 1.0, spec.weights_sha256, spec.golden_fake_probability)
+    changed_spec(model_dir, second_opinion=asdict(second))
+    return model_dir
+
+
 def changed_spec(model_dir: Path, **values: Any) -> None:
     path = model_dir / "spec.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
@@ -364,6 +407,38 @@ def test_a_foreign_spec_is_refused(model_dir: Path, values: dict[str, Any], mess
     changed_spec(model_dir, **values)
     with pytest.raises(ModelUnavailable, match=message):
         load_predictor(model_dir)
+
+
+@pytest.mark.model
+def test_two_networks_of_one_mind_say_what_one_says(pair_dir: Path) -> None:
+    image = decode_image(astronaut_jpeg())
+    shutil.copytree(pair_dir, pair_dir.with_name("alone"))
+    changed_spec(pair_dir.with_name("alone"), second_opinion=None)
+    predictor = load_predictor(pair_dir)
+
+    both = predictor.predict(image).faces[0]
+    alone = load_predictor(pair_dir.with_name("alone")).predict(image).faces[0]
+
+    assert both.fake_probability == pytest.approx(alone.fake_probability, abs=1e-6)
+    assert both.cam == pytest.approx(alone.cam, abs=1e-5)
+
+
+@pytest.mark.model
+def test_the_second_network_is_checked_as_the_first_is(pair_dir: Path) -> None:
+    second = json.loads((pair_dir / "spec.json").read_text())["second_opinion"]
+    changed_spec(pair_dir, second_opinion={**second, "golden_fake_probability": 0.123})
+    with pytest.raises(ModelUnavailable, match=r"self-test gave .* 0\.123"):
+        load_predictor(pair_dir)
+    changed_spec(pair_dir, second_opinion={**second, "weights_sha256": "0" * 64})
+    with pytest.raises(ModelUnavailable, match=r"second\.tflite has SHA-256"):
+        load_predictor(pair_dir)
+    changed_spec(pair_dir, second_opinion={"asked_between": [0, 1]})
+    with pytest.raises(ModelUnavailable, match="lacks .*golden_fake_probability"):
+        load_predictor(pair_dir)
+    changed_spec(pair_dir, second_opinion=second)
+    (pair_dir / "second.tflite").unlink()
+    with pytest.raises(ModelUnavailable, match=r"can't be read.*second\.tflite"):
+        load_predictor(pair_dir)
 
 
 def test_weights_that_are_no_model_are_refused() -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from detector.predictor import DecisionRule
-from training.calibration import BAND_ERROR, REAL_ACC_TARGET, Calibration, fit, fit_band
+from detector.predictor import Classifier, DecisionRule, TwoNetworks
+from training.calibration import BAND_ERROR, REAL_ACC_TARGET, Calibration, fit, fit_band, joined
 from training.metrics import expected_calibration_error
 
 RULE = DecisionRule()
@@ -81,3 +81,22 @@ def test_where_no_answer_is_safe_all_are_uncertain() -> None:
     y_true = rng.integers(0, 2, 2000)
     fake_probability = np.round(rng.random(2000))  # says nothing about the label
     assert fit_band(fake_probability, y_true, rule=RULE) == (0.0, 1.0)
+
+
+def test_serving_joins_two_networks_as_their_calibration_did() -> None:
+    first, second = np.array([[-6.0, 3.0], [-2.0, 3.0], [1.0, -4.0], [4.9, 0.0], [5.5, -9.0]]).T
+    calibration = Calibration(temperature=1.7, bias=-1.9, prior=0.13)
+    between = (-4.0, 5.0)
+    low, high = calibration.probabilities(np.array(between)).tolist()
+
+    def network(logit: float) -> Classifier:
+        probability = float(calibration.probabilities(np.array([logit]))[0])
+        return lambda face: (probability, np.zeros((7, 7), np.float32))
+
+    served = [
+        TwoNetworks(network(one), network(other), asked_between=(low, high))(np.zeros((64, 64, 3), np.uint8))[0]
+        for one, other in zip(first, second, strict=True)
+    ]
+
+    assert served == pytest.approx(calibration.probabilities(joined(first, second, between=between)).tolist())
+    assert joined(first, second, between=between).tolist() == [-6.0, 0.5, -1.5, 2.45, 5.5]

@@ -1,6 +1,7 @@
 """The settings survive their file, and a mistyped one is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,3 +38,15 @@ def test_margins_survive_json() -> None:
 def test_shares_of_an_average_add_up() -> None:
     with pytest.raises(ValueError, match="add up"):
         Config(average=((0, 0.5), (1, 0.6)))
+
+
+def test_a_second_network_has_its_own_seed_and_stages_and_nothing_else_of_its_own() -> None:
+    stage, other = Stage(epochs=1, size=96, learning_rate=0.1), Stage(epochs=2, size=224, learning_rate=0.2)
+    config = Config(stages=(stage,), average=((0, 1.0),), refit=1e-3, second_stages=(other,), second_seed=7)
+    assert Config.from_json(json.dumps(config.to_dict())) == config
+
+    first, second = config.networks()
+
+    assert first == Config(stages=(stage,), average=((0, 1.0),), refit=1e-3)
+    assert second == replace(first, seed=7, stages=(other,), average=())
+    assert first.networks() == (first,)

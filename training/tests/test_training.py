@@ -43,9 +43,15 @@ def test_a_smoke_run_writes_a_model_that_serving_accepts(smoke: tuple[Path, Path
 
     assert predictor.spec.input_size == 224
     assert predictor.spec.config["limit_per_source"] == 3
+    second = predictor.spec.second_opinion
+    assert second is not None
+    assert second.weights_sha256 != predictor.spec.weights_sha256
+    assert 0 < second.asked_between[0] < second.asked_between[1] < 1
+    assert second.asked_of_reals > 0
     assert (model_dir / "model.tflite").stat().st_size > 8_000_000
     assert {each.name for each in model_dir.iterdir()} == {
         "model.tflite",
+        "second.tflite",
         "spec.json",
         "metrics.json",
         "README.md",
@@ -329,7 +335,7 @@ from training.config import SMOKE
 from training.export import mean_map, serving_model
 from training.model import KINDS_CLASSIFIER
 from training.train import train
-model = train(SMOKE, Path(sys.argv[1]))
+model = train(SMOKE.networks()[0], Path(sys.argv[1]))
 print(float(np.abs(model.get_layer(KINDS_CLASSIFIER).get_weights()[0]).max()))
 rng = np.random.default_rng(0)
 calibration = Calibration(temperature=0.8, bias=-0.4, prior=0.2)
