@@ -26,7 +26,7 @@ from benchmarks.sites import prepare, site_environment
 from benchmarks.timing import interleaved, print_table
 from detector.faces import BoundingBox, FaceDetector
 from detector.images import DecodedImage, decode_image
-from detector.predictor import LiteRTClassifier, Predictor, load_predictor
+from detector.predictor import Classifier, LiteRTClassifier, Predictor, TwoNetworks, load_classifier, load_predictor
 from detector.preprocessing import face_input, square_crop
 
 MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
@@ -51,6 +51,7 @@ def bench_network(rounds: int) -> None:
     interpreter.allocate_tensors()
     position = interpreter.get_input_details()[0]["index"]
     classifier = LiteRTClassifier(weights, num_threads=1)
+    networks = load_classifier(MODEL_DIR, spec)
     pixels = np.repeat(np.repeat(face, 2, axis=0), 2, axis=1)
     crop = BoundingBox(0, 0, pixels.shape[1], pixels.shape[0])
 
@@ -58,17 +59,18 @@ def bench_network(rounds: int) -> None:
         interpreter.set_tensor(position, batch)
         interpreter.invoke()
 
-    timings = interleaved(
-        {
-            KERAS_PREDICT: lambda: model.predict(batch, verbose=0),
-            "Keras call": lambda: model(batch, training=False),
-            "tf.function": lambda: compiled(tf.constant(batch)),
-            LITERT: bare,
-            "our classifier, with its heat map": lambda: classifier(face),
-            "our crop and classifier": lambda: classifier(face_input(pixels, crop)),
-        },
-        rounds=rounds,
-    )
+    paths: dict[str, Callable[[], object]] = {
+        KERAS_PREDICT: lambda: model.predict(batch, verbose=0),
+        "Keras call": lambda: model(batch, training=False),
+        "tf.function": lambda: compiled(tf.constant(batch)),
+        LITERT: bare,
+        "our classifier, with its heat map": lambda: classifier(face),
+        "our crop and classifier": lambda: classifier(face_input(pixels, crop)),
+    }
+    if isinstance(networks, TwoNetworks):
+        always = TwoNetworks(*networks.parts, asked_between=(-1.0, 2.0))
+        paths["our classifier where it asks the second"] = lambda: always(face)
+    timings = interleaved(paths, rounds=rounds)
     print_table("One face through the network", timings, baseline=KERAS_PREDICT)
     print_table("The same against bare LiteRT", timings, baseline=LITERT)
 
@@ -76,7 +78,7 @@ def bench_network(rounds: int) -> None:
 def detection_paths(
     predictor: Predictor,
     face_detector: FaceDetector,
-    classifier: LiteRTClassifier,
+    classifier: Classifier,
     data: bytes,
     image: DecodedImage,
     faces: list[NDArray[np.uint8]],
@@ -151,7 +153,7 @@ def storing_paths(data: bytes) -> dict[str, Callable[[], object]]:
 def bench_detection(rounds: int, sizes: Sequence[int]) -> None:
     """Prints what the whole of `detect`, and of detecting and storing, costs against its parts."""
     predictor = load_predictor(MODEL_DIR)
-    classifier = LiteRTClassifier((MODEL_DIR / "model.tflite").read_bytes(), num_threads=1)
+    classifier = load_classifier(MODEL_DIR, predictor.spec)
     face_detector = FaceDetector()
     for file_format in ("JPEG", "PNG"):
         for megapixels in sizes:

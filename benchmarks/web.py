@@ -26,7 +26,7 @@ from benchmarks.private_postgres import private_postgres
 from benchmarks.sites import RunningSite, flask_demo, postgres_server, this_project
 from detector.faces import FaceDetector
 from detector.images import decode_image
-from detector.predictor import LiteRTClassifier, load_predictor
+from detector.predictor import load_classifier, load_predictor
 from detector.preprocessing import face_input, square_crop
 
 MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
@@ -132,7 +132,7 @@ def take_turn(site: RunningSite, visit: Visit, picture: bytes, *, clients: int, 
 def parts_of(picture: bytes) -> Callable[[], object]:
     """Returns the least that a verdict on this picture takes, as a call."""
     spec = load_predictor(MODEL_DIR).spec
-    classifier = LiteRTClassifier((MODEL_DIR / "model.tflite").read_bytes(), num_threads=1)
+    classifier = load_classifier(MODEL_DIR, spec)
     detector = FaceDetector()
 
     def parts() -> None:

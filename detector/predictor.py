@@ -509,18 +509,27 @@ def load_predictor(model_dir: Path, *, num_threads: int = 1, prior: float | None
         ModelUnavailable: A file is missing, altered, or fails its self-test.
     """
     spec = ModelSpec.load(model_dir / "spec.json")
+    classifier = load_classifier(model_dir, spec, num_threads=num_threads)
+    predictor = Predictor(spec, classifier, FaceDetector(num_threads=num_threads), prior=prior)
+    predictor.self_test()
+    return predictor
+
+
+def load_classifier(model_dir: Path, spec: ModelSpec, *, num_threads: int = 1) -> LiteRTClassifier | TwoNetworks:
+    """Returns the spec's network, or both of them; `load_predictor` tests them too.
+
+    Raises:
+        ModelUnavailable: Weights are missing or altered.
+    """
 
     def network(name: str, sha256: str) -> LiteRTClassifier:
         return LiteRTClassifier(_checked_weights(model_dir / name, sha256), num_threads=num_threads)
 
-    classifier: Classifier = network(WEIGHTS, spec.weights_sha256)
-    if (second := spec.second_opinion) is not None:
-        low, high = second.asked_between
-        other = network(SECOND_WEIGHTS, second.weights_sha256)
-        classifier = TwoNetworks(classifier, other, asked_between=(low, high))
-    predictor = Predictor(spec, classifier, FaceDetector(num_threads=num_threads), prior=prior)
-    predictor.self_test()
-    return predictor
+    first = network(WEIGHTS, spec.weights_sha256)
+    if (second := spec.second_opinion) is None:
+        return first
+    low, high = second.asked_between
+    return TwoNetworks(first, network(SECOND_WEIGHTS, second.weights_sha256), asked_between=(low, high))
 
 
 def _checked_weights(path: Path, sha256: str) -> bytes:
