@@ -35,6 +35,7 @@ VISIT = "this project: upload, result page with heat map"
 SHOWN = "this project: that and the displayed picture"
 UPLOAD = "this project: upload alone"
 PARTS = "decode + faces + network, in one process"
+AT_REST_S = 10  # each worker gives back what pictures left in its heap every five seconds
 
 
 @dataclass
@@ -275,9 +276,13 @@ def bench_resources(demo: RunningSite, own: RunningSite, demo_s: float, own_s: f
     print(f"{DEMO:46}{demo_s:>9.2f}{demo_mb:>9.0f}{1:>9.3f}{1:>9.3f}  (baseline)")
     ratios = f"{own_s / demo_s:>9.3f}{own_mb / demo_mb:>9.3f}"
     print(f"{'this project, Redis included':46}{own_s:>9.2f}{own_mb:>9.0f}{ratios}")
+    time.sleep(AT_REST_S)
+    demo_rest_mb, own_rest_mb = demo.pss_mb(), own.pss_mb()
+    print(f"{AT_REST_S} s without requests later: {demo_rest_mb:.0f} MB, {own_rest_mb:.0f} MB", flush=True)
     return [
         Bar("seconds to the first answer, demo / ours", 6.0, demo_s / own_s),
         Bar("memory after the load, demo / ours", 4.0, demo_mb / own_mb),
+        Bar(f"memory {AT_REST_S} s later, demo / ours", 4.0, demo_rest_mb / own_rest_mb),
     ]
 
 

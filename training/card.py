@@ -28,6 +28,7 @@ def write_card(model_dir: Path) -> None:
         band_low=f"{spec['uncertain_band'][0]:.1%}",
         band_high=f"{spec['uncertain_band'][1]:.1%}",
         temperature=f"{spec['calibration']['temperature']:.3f}",
+        second=_second(spec.get("second_opinion")),
         n_train=f"{metrics['n_train']:,}",
         data_version=spec["data_version"][:12],
         code_version=spec["code_version"],
@@ -45,6 +46,16 @@ def write_card(model_dir: Path) -> None:
         ),
     )
     (model_dir / "README.md").write_text(text, encoding="utf-8")
+
+
+def _second(second: dict[str, Any] | None) -> str:
+    if second is None:
+        return "There is one network."
+    low, high = second["asked_between"]
+    return (
+        f"It is asked where the first says between {low:.1%} and {high:.1%}, which is so for "
+        f"{second['asked_of_reals']:.0%} of the reals and {second['asked_of_fakes']:.0%} of the fakes of `val`."
+    )
 
 
 def _overall(tables: dict[str, Any], baseline: dict[str, Any]) -> str:

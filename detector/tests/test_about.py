@@ -64,6 +64,13 @@ def test_the_assumed_share_of_fakes_is_stated(client: Client, model_dir: Path) -
 
 
 @pytest.mark.django_db
+def test_a_second_network_is_spoken_of_where_there_is_one(client: Client, model_dir: Path) -> None:
+    assertNotContains(client.get(URL), "a second network")
+    (model_dir / "spec.json").write_text(json.dumps({"second_opinion": {"asked_between": [0.1, 0.7]}}))
+    assertContains(client.get(URL), "a second network")
+
+
+@pytest.mark.django_db
 def test_another_share_of_fakes_is_stated_beside_the_model_s(
     client: Client, model_dir: Path, settings: Settings
 ) -> None:

@@ -63,7 +63,7 @@ def test_web_benchmark_compares_both_sites_and_prints_the_bars() -> None:
             assert p50_ms > 0
             assert cpu_ms >= 0
     bars = output.partition("\nBars")[2]
-    assert len(re.findall(rf"at (?:least|most) +{NUMBER} +{NUMBER}  (?:yes|NO)$", bars, flags=re.MULTILINE)) == 6
+    assert len(re.findall(rf"at (?:least|most) +{NUMBER} +{NUMBER}  (?:yes|NO)$", bars, flags=re.MULTILINE)) == 7
 
 
 def test_review_benchmark_prints_every_page() -> None:
