@@ -196,7 +196,8 @@ class Config:
         return cls(**values)
 
 
-# What `make train` runs: the three stages above, then the last two once more, longer.
+# What `make train` runs: the three stages above, then the last two once more, longer; and another network that sees more
+# of the sources with both classes, more of their counterparts and tighter crops.
 _STAGES = Config().stages
 FULL = Config(
     seed=20261129,
@@ -205,6 +206,20 @@ FULL = Config(
     refit=1e-3,
     refit_views=2,
     refit_splits=("train", "val"),
+    second_stages=(
+        replace(_STAGES[0], epochs=6, matched_boost=1.8),
+        replace(_STAGES[1], matched_boost=1.7),
+        replace(
+            _STAGES[2],
+            epochs=6,
+            learning_rate=6e-4,
+            augmentation=0.35,
+            pair_share=0.4,
+            matched_boost=1.6,
+            margins=(1.0, 2.0),
+        ),
+    ),
+    second_seed=20261130,
 )
 
 # Every stage of a run on a few pictures, in about two minutes: shows that the code works, not that the model does.
