@@ -24,7 +24,7 @@ from detector.exceptions import AnalysisFailed, ModelUnavailable
 from detector.faces import BoundingBox, DetectedFace, FaceDetector
 from detector.images import DecodedImage, Picture
 from detector.interpreters import Runner, RunnerPool
-from detector.preprocessing import face_input, scaled, square_crop
+from detector.preprocessing import face_input, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
 MAX_FACES = 20
@@ -392,7 +392,7 @@ class Predictor:
             faces.append(
                 FacePrediction(
                     bbox=face.to_pixels(image.width, image.height),
-                    crop=_inside(scaled(crop, image.width / picture.width), image.width, image.height),
+                    crop=_in_original(crop, picture, image),
                     detection_score=face.score,
                     fake_probability=shifted(probability, self._odds),
                     cam=cam,
@@ -575,6 +575,13 @@ def forget_predictors() -> None:
         _cached_predictor.cache_clear()
 
 
-def _inside(box: BoundingBox, width: int, height: int) -> BoundingBox:
-    x, y = min(box.x, width - 1), min(box.y, height - 1)
-    return BoundingBox(x, y, min(box.width, width - x), min(box.height, height - y))
+def _in_original(crop: BoundingBox, picture: Image.Image, image: DecodedImage) -> BoundingBox:
+    """Returns the crop of the picture in px of the original.
+
+    Each side was rounded when the picture was made smaller: in a long one the factor of the short side leads astray.
+    """
+    across, down = image.width / picture.width, image.height / picture.height
+    x, y = min(round(crop.x * across), image.width - 1), min(round(crop.y * down), image.height - 1)
+    return BoundingBox(
+        x, y, min(round(crop.width * across), image.width - x), min(round(crop.height * down), image.height - y)
+    )

@@ -214,6 +214,18 @@ def test_boxes_are_in_pixels_of_the_original() -> None:
     json.dumps(face.as_dict())
 
 
+def test_the_crop_is_round_the_face_at_the_end_of_a_long_picture_too() -> None:
+    """Of which a JPEG's decoder makes 282 x 5,000 px: 1125 / 282 is less than 4."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1125, 20_000)).save(buffer, "JPEG")
+    finder = FakeFaceFinder((0.3, 0.94, 0.6, 0.96))
+
+    (face,) = Predictor(SPEC, FakeClassifier(0.1), finder).predict(decode_image(buffer.getvalue())).faces
+
+    assert face.bbox == (338, 18_800, 337, 400)
+    assert face.crop.y + face.crop.height / 2 == pytest.approx(19_000, abs=4)
+
+
 def test_the_network_sees_the_spec_s_input_size() -> None:
     classifier = FakeClassifier(0.1)
     Predictor(SPEC, classifier, FakeFaceFinder((0.2, 0.2, 0.4, 0.4))).predict(make_image())
