@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 import detector.faces
 from detector.faces import BoundingBox, DetectedFace, FaceDetector
-from detector.images import decode_image
+from detector.images import DecodedImage, decode_image
 
+Box = tuple[float, float, float, float]  # left, top, width, height in px
 REAL, FAKE = 0, 1
 # What `training.overlaps` found.
 OVERLAPS = Path(__file__).resolve().parent / "overlaps.json"
@@ -52,7 +53,7 @@ class Sample:
         path: Relative to the data folder.
         label: REAL (0) or FAKE (1).
         group: Pictures of one group (video, identity, original) never lie in two splits.
-        yunet: Another detector's box (left, top, width, height in px), or None where it found no face.
+        yunet: Another detector's box, or None where it found no face.
     """
 
     path: str
@@ -61,7 +62,7 @@ class Sample:
     source: str
     generator: str
     group: str
-    yunet: tuple[float, float, float, float] | None
+    yunet: Box | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,11 +161,12 @@ def load_pictures(
     known = len(boxes)
     pictures = []
     for sample in tqdm(samples, desc="pictures", unit="img", disable=None if progress else True):
-        pixels = decode_image((faces_dir / sample.path).read_bytes()).pixels
+        image = decode_image((faces_dir / sample.path).read_bytes())
+        yunet = _yunet(sample, image)
         if sample.path not in boxes:
-            face = _subject(face_detector.detect(pixels), sample, pixels.shape)
+            face = _subject(face_detector.detect(image.pixels), yunet, image.pixels.shape)
             boxes[sample.path] = [list(face.box), *face.keypoints.tolist()] if face else None
-        pictures.append(_face_picture(sample, pixels, boxes[sample.path]))
+        pictures.append(_face_picture(sample, image.pixels, boxes[sample.path], yunet))
     if cache_path and len(boxes) > known:
         cache_path.parent.mkdir(parents=True, exist_ok=True)
         cache_path.write_text(json.dumps(boxes))
@@ -229,11 +231,20 @@ def counterparts(samples: Sequence[Sample]) -> dict[int, list[int]]:
     }
 
 
-def _subject(faces: list[DetectedFace], sample: Sample, shape: tuple[int, ...]) -> DetectedFace | None:
-    """Returns the face that the label is about: the one nearest to the manifest's box, else the largest."""
-    if not faces or sample.yunet is None:
-        return faces[0] if faces else None
+def _yunet(sample: Sample, image: DecodedImage) -> Box | None:
+    """Returns the manifest's box in px of the decoded picture, of which a large file's has fewer."""
+    if sample.yunet is None:
+        return None
+    across, down = image.picture.width / image.width, image.picture.height / image.height
     left, top, width, height = sample.yunet
+    return left * across, top * down, width * across, height * down
+
+
+def _subject(faces: list[DetectedFace], yunet: Box | None, shape: tuple[int, ...]) -> DetectedFace | None:
+    """Returns the face that the label is about: the one nearest to the manifest's box, else the largest."""
+    if not faces or yunet is None:
+        return faces[0] if faces else None
+    left, top, width, height = yunet
     x, y = (left + width / 2) / shape[1], (top + height / 2) / shape[0]
 
     def distance(face: DetectedFace) -> float:
@@ -242,15 +253,17 @@ def _subject(faces: list[DetectedFace], sample: Sample, shape: tuple[int, ...]) 
     return min(faces, key=distance)
 
 
-def _face_picture(sample: Sample, pixels: NDArray[np.uint8], found: list[list[float]] | None) -> FacePicture:
+def _face_picture(
+    sample: Sample, pixels: NDArray[np.uint8], found: list[list[float]] | None, yunet: Box | None
+) -> FacePicture:
     height, width = pixels.shape[:2]
     if found is not None:
         face = DetectedFace((found[0][0], found[0][1], found[0][2], found[0][3]), 1.0, np.empty((0, 2), np.float32))
         keypoints = np.array(found[1:], np.float32) * np.array([width, height], np.float32)
         return FacePicture(sample, pixels, face.to_pixels(width, height), keypoints, served=True)
-    if sample.yunet is not None:
+    if yunet is not None:
         # YuNet's box includes the forehead; its width matches BlazeFace's square.
-        left, top, box_width, box_height = sample.yunet
+        left, top, box_width, box_height = yunet
         side = box_width
         bbox = BoundingBox(round(left), round(top + box_height - side), round(side), round(side))
         return FacePicture(sample, pixels, bbox, None, served=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.tests.portraits import astronaut
 from training.data import FAKE, REAL, counterparts, limited, load_pictures, read_manifest, sampling_weights
 from training.tests.factories import make_sample
 
@@ -98,6 +99,25 @@ def test_without_a_found_face_the_manifest_s_box_is_used(tmp_path: Path) -> None
     assert picture.keypoints is None
     assert picture.bbox == (20, 40, 60, 60)
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_the_manifest_s_box_follows_a_picture_that_is_decoded_at_half_its_size(tmp_path: Path) -> None:
+    """As a reviewed one of 1,920 px is, of whose faces one is meant."""
+    second = {"path": "1.jpg", "face_x": "1450", "face_y": "300", "face_w": "200", "face_h": "300"}
+    folder = write_manifest(tmp_path, {**second, "path": "0.jpg"}, second)
+    scene = Image.new("RGB", (1920, 1080), (90, 90, 90))
+    scene.save(folder / "0.jpg")
+    portrait = Image.fromarray(astronaut()).resize((900, 900))
+    scene.paste(portrait, (0, 90))
+    scene.paste(portrait, (1020, 90))
+    scene.save(folder / "1.jpg")
+
+    blank, pair = load_pictures(folder, read_manifest(folder), progress=False)
+
+    assert blank.pixels.shape == (540, 960, 3)
+    assert blank.bbox == (725, 200, 100, 100)
+    assert pair.served
+    assert pair.bbox.x > 480
 
 
 def test_sources_that_hold_both_classes_can_be_drawn_more_often() -> None:
