@@ -191,7 +191,11 @@ def _write_picture(folder: Path, detection: Detection, picture: Image.Image, gro
     (folder / path).write_bytes(encode_jpeg(picture, quality=JPEG_QUALITY))
     width, height = picture.size
     face = detection.faces[0]
-    x, y, face_width, face_height = (round(side * width / detection.width, 1) for side in face["bbox"])
+    # In a long picture the two are not the same: each of its sides was rounded when it was decoded smaller.
+    across, down = width / detection.width, height / detection.height
+    x, y, face_width, face_height = (
+        round(side * factor, 1) for side, factor in zip(face["bbox"], (across, down) * 2, strict=True)
+    )
     return {
         "path": path,
         "split": _split(group),

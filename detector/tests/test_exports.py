@@ -20,7 +20,7 @@ from pytest_django import DjangoAssertNumQueries
 from detector import exports, services
 from detector.exports import neutral
 from detector.images import decode_image
-from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
+from detector.tests.factories import make_detection, make_face, make_jpeg, make_review, make_user
 from detector.tests.test_known import remade
 
 DETECTIONS, REVIEWS = (reverse(f"admin:detector_{name}_changelist") for name in ("detection", "review"))
@@ -147,6 +147,19 @@ def test_reviewed_pictures_become_a_set_that_training_reads(tmp_path: Path) -> N
     for sample in samples:
         assert sample.yunet == (100.0, 60.0, 80.0, 80.0)
         assert decode_image((folder / sample.path).read_bytes()).width == 320
+
+
+@pytest.mark.django_db
+def test_a_face_at_the_end_of_a_long_picture_keeps_its_place(tmp_path: Path) -> None:
+    """Of which 282 x 5,000 px are written: 1125 / 282 is less than 4."""
+    data = make_jpeg(1125, 20_000)
+    faces = [make_face(0.9, x=450, y=18_800, side=300).as_dict()]
+    make_review(make_detection(data=data, width=1125, height=20_000, faces=faces), "fake")
+    export(dataset=tmp_path / "set")
+    with (tmp_path / "set" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert [row[name] for name in ("width", "height")] == ["282", "5000"]
+    assert [row[name] for name in ("face_x", "face_y", "face_w", "face_h")] == ["112.8", "4700.0", "75.2", "75.0"]
 
 
 @pytest.mark.django_db
