@@ -28,7 +28,8 @@ def write_card(model_dir: Path) -> None:
         band_low=f"{spec['uncertain_band'][0]:.1%}",
         band_high=f"{spec['uncertain_band'][1]:.1%}",
         temperature=f"{spec['calibration']['temperature']:.3f}",
-        second=_second(spec.get("second_opinion")),
+        **_networks(spec.get("second_opinion")),
+        blends=_blends(spec["config"]),
         n_train=f"{metrics['n_train']:,}",
         data_version=spec["data_version"][:12],
         code_version=spec["code_version"],
@@ -48,14 +49,36 @@ def write_card(model_dir: Path) -> None:
     (model_dir / "README.md").write_text(text, encoding="utf-8")
 
 
-def _second(second: dict[str, Any] | None) -> str:
+def _networks(second: dict[str, Any] | None) -> dict[str, str]:
+    """Returns what the card says of one network, or of two."""
     if second is None:
-        return "There is one network."
+        return {"second": "", "weights": "`model.tflite`", "classifier": "the classifier", "joined": ""}
     low, high = second["asked_between"]
-    return (
-        f"It is asked where the first says between {low:.1%} and {high:.1%}, which is so for "
-        f"{second['asked_of_reals']:.0%} of the reals and {second['asked_of_fakes']:.0%} of the fakes of `val`."
-    )
+    return {
+        "second": (
+            "- **A second opinion:** another network of the same architecture, trained from the same start with\n"
+            "  another seed and schedule, errs on other pictures. Where it is asked, the mean of both logits counts,\n"
+            "  and the mean of both maps. It is asked where the first says between "
+            f"{low:.1%} and {high:.1%}, which is so for\n"
+            f"  {second['asked_of_reals']:.0%} of the reals and {second['asked_of_fakes']:.0%} of the fakes of `val`.\n"
+        ),
+        "weights": "`model.tflite` and `second.tflite`",
+        "classifier": "each network's classifier",
+        "joined": ", joined as in use",
+    }
+
+
+def _blends(config: dict[str, Any]) -> str:
+    """Which share of the real draws is blended, stage by stage."""
+
+    def shares(stages: list[dict[str, Any]]) -> str:
+        own = [each["pseudo_fake_share"] for each in stages]
+        each_share = [f"{(config['pseudo_fake_share'] if share is None else share) * 100:g}" for share in own]
+        return f"{', '.join(each_share[:-1])} and {each_share[-1]} %" if len(own) > 1 else f"{each_share[0]} %"
+
+    first = f"{shares(config['stages'])} in its stages"
+    second = config.get("second_stages")
+    return f"{first}, {shares(second)} in the second network's" if second else first
 
 
 def _overall(tables: dict[str, Any], baseline: dict[str, Any]) -> str:

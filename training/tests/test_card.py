@@ -1,0 +1,40 @@
+"""The card says of a model what its spec.json holds."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.card import write_card
+from training.paths import MODEL_DIR
+
+
+def card(folder: Path, **values: Any) -> str:
+    """The card of the model that ships, with other values in its spec."""
+    shutil.copy(MODEL_DIR / "metrics.json", folder)
+    spec = json.loads((MODEL_DIR / "spec.json").read_text(encoding="utf-8"))
+    (folder / "spec.json").write_text(json.dumps({**spec, **values}), encoding="utf-8")
+    write_card(folder)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_a_second_network_is_spoken_of_where_there_is_one(tmp_path: Path, is_pair: bool) -> None:
+    second = {"asked_between": [0.017, 0.723], "asked_of_reals": 0.41, "asked_of_fakes": 0.38}
+    stage = {"pseudo_fake_share": 0.25}
+    config = {"stages": [stage, {"pseudo_fake_share": None}], "pseudo_fake_share": 0.15, "second_stages": []}
+
+    text = card(
+        tmp_path,
+        second_opinion=second if is_pair else None,
+        config={**config, "second_stages": [stage] if is_pair else []},
+    )
+
+    assert ("`second.tflite`" in text) is is_pair
+    assert ("**A second opinion:**" in text) is is_pair
+    assert ("between 1.7% and 72.3%" in text) is is_pair
+    assert f"three fits of {'each network' if is_pair else 'the classifier'}" in text
+    assert "real draws (25 and 15 % in its stages" in text
+    assert ("25 % in the second network's)" in text) is is_pair
