@@ -21,7 +21,7 @@ from detector.model_cards import BASELINE_FOLDS
 from detector.predictor import DecisionRule
 from training.augment import evaluation_input
 from training.card import write_card
-from training.data import SPLITS, FacePicture, limited, load_pictures, read_manifest
+from training.data import SPLITS, FacePicture, limited, load_pictures, read_manifest, without_copies
 from training.evaluate import rounded
 from training.export import write_atomically
 from training.leave_one_out import folds, masks
@@ -40,12 +40,14 @@ def frozen_features(faces_dir: Path, *, limit_per_source: int | None = None) -> 
         limit_per_source: Uses at most this many pictures of each split, source and label.
     """
     samples = limited(read_manifest(faces_dir), limit_per_source)
+    learnt = without_copies(samples, faces_dir)
     backbone = build_backbone()
     load_backbone_weights(backbone, BACKBONE_WEIGHTS)
     pooled = keras.Model(backbone.input, keras.layers.GlobalAveragePooling2D()(backbone.output))
     features: Features = {}
     for split in SPLITS:
-        pictures = load_pictures(faces_dir, [each for each in samples if each.split == split], cache_dir=RUNS_DIR)
+        chosen = [each for each in (learnt if split == "train" else samples) if each.split == split]
+        pictures = load_pictures(faces_dir, chosen, cache_dir=RUNS_DIR)
         found = [
             pooled.predict(np.stack([evaluation_input(each) for each in chunk]) / np.float32(127.5) - 1, verbose=0)
             for chunk in (pictures[start : start + 256] for start in range(0, len(pictures), 256))

@@ -125,6 +125,12 @@ def overlapping(faces_dir: Path) -> list[tuple[str, str]]:
     return [(test, other) for test, other, _inliers in found["pairs"]]
 
 
+def without_copies(samples: Iterable[Sample], faces_dir: Path) -> list[Sample]:
+    """Returns the samples less those of train and val that test pictures are copies of (`training.overlaps`)."""
+    copies = {other for _test, other in overlapping(faces_dir)}
+    return [each for each in samples if each.path not in copies]
+
+
 def manifest_sha256(faces_dir: Path) -> str:
     """Returns the hex digest of the manifest, which names the data version."""
     return hashlib.sha256((faces_dir / "manifest.csv").read_bytes()).hexdigest()

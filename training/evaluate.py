@@ -22,7 +22,7 @@ from tqdm import tqdm
 from detector.images import decode_image
 from detector.predictor import DecisionRule, Predictor, load_predictor
 from training.card import write_card
-from training.data import KINDS, Sample, limited, manifest_sha256, overlapping, read_manifest
+from training.data import KINDS, Sample, limited, manifest_sha256, overlapping, read_manifest, without_copies
 from training.export import write_atomically
 from training.metrics import METRICS, reliability, roc_points, table_row
 from training.paths import FACES_DIR, MODEL_DIR
@@ -231,7 +231,7 @@ def evaluate_model(
     metrics.update(
         model_version=spec.version,
         data_version=manifest_sha256(faces_dir),
-        n_train=sum(sample.split == "train" for sample in samples),
+        n_train=sum(sample.split == "train" for sample in without_copies(samples, faces_dir)),
         command="make evaluate",
         prior=prior,
         tables=tables,

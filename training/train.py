@@ -31,6 +31,7 @@ from training.data import (
     overlapping,
     read_manifest,
     sampling_weights,
+    without_copies,
 )
 from training.evaluate import Scores, evaluate_model, print_tables
 from training.export import Asked, export, mean_map
@@ -149,9 +150,8 @@ def train(
     """
     _claim(run_dir, config, faces_dir=faces_dir, backbone_weights=backbone_weights)
     keras.utils.set_random_seed(config.seed)
-    samples = limited(read_manifest(faces_dir), config.limit_per_source)
-    copies = {other for _test, other in overlapping(faces_dir)}
-    samples = [each for each in samples if each.path not in copies and not (leave_out and leave_out(each))]
+    samples = without_copies(limited(read_manifest(faces_dir), config.limit_per_source), faces_dir)
+    samples = [each for each in samples if not (leave_out and leave_out(each))]
     cache_dir = run_dir.parent
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
     validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)

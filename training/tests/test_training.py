@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from detector.predictor import load_predictor
+from detector.tests.portraits import astronaut_jpeg
+from training.data import manifest_sha256
 from training.evaluate import DELIVERIES
 from training.paths import FACES_DIR
 
@@ -230,6 +232,43 @@ def test_other_data_in_the_same_run_folder_is_refused(smoke: tuple[Path, Path]) 
     path.write_text(data)
     assert result.returncode != 0
     assert "on other data" in result.stderr
+
+
+COPIES = """
+import sys
+from pathlib import Path
+from training import baseline, data
+from training.evaluate import evaluate_model
+from training.paths import MODEL_DIR
+faces = Path(sys.argv[1])
+data.OVERLAPS, baseline.RUNS_DIR = faces / "overlaps.json", faces
+baseline.load_backbone_weights = lambda *arguments: None
+print(*(len(pictures) for pictures, _features in baseline.frozen_features(faces).values()))
+print(evaluate_model(MODEL_DIR, faces, deliveries=False, keep=False)["n_train"])
+"""
+
+
+def test_what_test_pictures_are_copies_of_is_neither_learnt_by_the_baseline_nor_counted(tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    splits = ("train", "train", "train", "val", "test", "test", "test_unseen")
+    rows = [f"{number}.jpg,{split},0_real,s,photo,{number},{','.join([''] * 4)}" for number, split in enumerate(splits)]
+    header = "path,split,label,source,generator,group,face_x,face_y,face_w,face_h"
+    (faces / "manifest.csv").write_text("\n".join([header, *rows]))
+    for number in range(len(splits)):
+        (faces / f"{number}.jpg").write_bytes(astronaut_jpeg())
+    found = {"data_version": manifest_sha256(faces), "pairs": [["4.jpg", "1.jpg", 20], ["4.jpg", "3.jpg", 20]]}
+    (faces / "overlaps.json").write_text(json.dumps(found))
+    script = tmp_path / "copies.py"
+    script.write_text(COPIES)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, str(script), str(faces)], env=environment, capture_output=True, text=True, check=True
+    )
+    baseline, counted = result.stdout.splitlines()[-2:]
+
+    assert baseline == "2 1 2 1"
+    assert counted == "2"
 
 
 FOLDING = """
