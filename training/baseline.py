@@ -60,7 +60,7 @@ def frozen_head(features: Features) -> dict[str, Any]:
     """Returns the overall rows of `test` and `test_unseen` for a frozen backbone with a new head."""
     head = _fitted_head(*features["train"])
     return {
-        split: {**_row(head, *features[split]), "n_train": len(features["train"][0])}
+        split: {**_row(head, *_chosen(features[split], _served(features[split]))), "n_train": len(features["train"][0])}
         for split in ("test", "test_unseen")
     }
 
@@ -71,10 +71,14 @@ def frozen_folds(features: Features) -> dict[str, Any]:
     for name in folds():
         left_out, _measured = masks(name, [each.sample for each in features["train"][0]])
         _left_out, measured = masks(name, [each.sample for each in features["val"][0]])
-        served = np.array([each.served for each in features["val"][0]])
         head = _fitted_head(*_chosen(features["train"], ~left_out))
-        rows[name] = _row(head, *_chosen(features["val"], measured & served))
+        rows[name] = _row(head, *_chosen(features["val"], measured & _served(features["val"])))
     return rows
+
+
+def _served(found: tuple[list[FacePicture], NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Returns (n,) which pictures the model judges, too: in the others serving finds no face."""
+    return np.array([each.served for each in found[0]])
 
 
 def _chosen(

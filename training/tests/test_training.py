@@ -271,6 +271,27 @@ def test_what_test_pictures_are_copies_of_is_neither_learnt_by_the_baseline_nor_
     assert counted == "2"
 
 
+UNJUDGED = """
+from dataclasses import replace
+import numpy as np
+from training import baseline
+from training.tests.factories import make_face_picture
+pictures = [make_face_picture(number % 2) for number in range(6)]
+measured = [*pictures, replace(pictures[0], served=False)]
+features = {"train": (pictures, np.eye(6, 4, dtype=np.float32))}
+features |= dict.fromkeys(("test", "test_unseen"), (measured, np.eye(7, 4, dtype=np.float32)))
+print(*(row["n"] for row in baseline.frozen_head(features).values()))
+"""
+
+
+def test_the_baseline_is_measured_on_what_the_model_judges(tmp_path: Path) -> None:
+    script = tmp_path / "unjudged.py"
+    script.write_text(UNJUDGED)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "6 6"
+
+
 FOLDING = """
 import keras, numpy as np
 from training.model import build_backbone, copy_backbone_weights, load_backbone_weights
