@@ -87,7 +87,9 @@ def _overall(tables: dict[str, Any], baseline: dict[str, Any]) -> str:
         rows.append((f"**{split}**", table["overall"]))
         if "without_copies" in table:
             left_out = table["overall"]["n"] - table["without_copies"]["n"]
-            rows.append((f"{split} without {left_out} pictures of which training saw a copy", table["without_copies"]))
+            rows.append(
+                (f"{split} without {left_out} pictures that match one of training or `val`", table["without_copies"])
+            )
     rows += [(f"frozen backbone, new head: {split}", row) for split, row in baseline.get("frozen_head", {}).items()]
     return _table(rows, intervals=True)
 

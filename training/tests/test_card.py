@@ -20,6 +20,11 @@ def card(folder: Path, **values: Any) -> str:
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
+def test_copies_are_not_said_to_be_learnt_from(tmp_path: Path) -> None:
+    """Training leaves out the other copy; only earlier runs did not."""
+    assert "| test without 59 pictures that match one of training or `val` |" in card(tmp_path)
+
+
 @pytest.mark.parametrize("is_pair", [False, True])
 def test_a_second_network_is_spoken_of_where_there_is_one(tmp_path: Path, is_pair: bool) -> None:
     second = {"asked_between": [0.017, 0.723], "asked_of_reals": 0.41, "asked_of_fakes": 0.38}
