@@ -12,6 +12,7 @@ from pytest_django.asserts import assertContains, assertNotContains
 from detector.model_cards import read_model_card
 from detector.tests.factories import FakePredictor
 
+ROOT = Path(__file__).parents[2]
 URL = reverse("detector:about")
 
 FIGURES = {"n": 400, "n_real": 200, "n_fake": 200, "auc": 0.9123, "auc_ci": [0.89, 0.93], "acc": 0.85}
@@ -34,6 +35,21 @@ def test_figures_come_from_the_model_s_folder(client: Client, model_dir: Path) -
     assertContains(response, "0.912")
     assertContains(response, "0.876")
     assertContains(response, "stylegan")
+
+
+@pytest.mark.django_db
+def test_the_limits_are_those_that_were_measured(client: Client) -> None:
+    """On the model that ships: what a picture goes through hides fakes, and makes no genuine one look like a fake."""
+    metrics = json.loads((ROOT / "models/mobilenet_v2/metrics.json").read_text())
+    response = client.get(URL)
+    assertContains(response, "<strong>Blurred, small or strongly compressed fakes</strong> pass as Real more often")
+    for delivery in ("blur", "halved", "jpeg_30"):
+        assert metrics["delivery_test"][delivery]["fake_acc_change"] < -0.05
+        assert metrics["delivery_test"][delivery]["real_acc_change"] > -0.005
+    assertContains(response, "portraits framed as generators frame theirs, and frames of videos")
+    sources = metrics["tables"]["test"]["by_source"]
+    genuine = {name: row["real_acc"] for name, row in sources.items() if row["n_real"] >= 50}
+    assert set(sorted(genuine, key=genuine.__getitem__)[:3]) == {"ciplab_edits", "dfdc_faces224", "ffhq_sg1_140k"}
 
 
 @pytest.mark.django_db
