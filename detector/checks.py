@@ -50,7 +50,8 @@ def check_model(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return [
             Error(
                 f"No verdict can be given: {error}",
-                hint=f"MODEL_DIR is {settings.MODEL_DIR}. It needs the model.tflite and spec.json of one training run.",
+                hint=f"MODEL_DIR is {settings.MODEL_DIR}. It needs the model.tflite and spec.json of one training run, "
+                "and its second.tflite where there is one.",
                 id="detector.E001",
             )
         ]
