@@ -95,8 +95,11 @@ def _file_history(pixels: Pixels, rng: Generator, augmentation: float) -> Pixels
 
 
 def _jpeg(pixels: Pixels, quality: int) -> Pixels:
-    encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+    # OpenCV takes BGR: of RGB it would make brightness with blue's weight for red, and keep reds and blues otherwise.
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 
 def _resized(pixels: Pixels, side: int, interpolation: int) -> Pixels:

@@ -11,8 +11,9 @@ from detector.faces import BoundingBox
 from detector.images import decode_image
 from detector.predictor import Predictor
 from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE
+from detector.tests.portraits import astronaut
 from detector.tests.test_predictor import SPEC, FakeClassifier, FakeFaceFinder
-from training.augment import _framed, blend_fake, evaluation_input, training_input
+from training.augment import _framed, _jpeg, blend_fake, evaluation_input, training_input
 from training.tests.factories import make_face_picture
 
 
@@ -52,6 +53,15 @@ def test_evaluation_sees_what_serving_sees() -> None:
 
     (seen,) = network.seen
     assert (evaluation_input(picture) == seen).all()
+
+
+@pytest.mark.parametrize("quality", [35, 60, 90])
+def test_compression_leaves_the_traces_of_a_real_jpeg(quality: int) -> None:
+    pixels = np.ascontiguousarray(astronaut()[:240, 100:340])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    wanted = np.asarray(Image.open(buffer), np.float32)
+    assert np.abs(_jpeg(pixels, quality) - wanted).mean() < 0.3
 
 
 def test_a_blended_fake_changes_the_face_and_keeps_the_rest() -> None:
