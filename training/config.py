@@ -196,8 +196,8 @@ class Config:
         return cls(**values)
 
 
-# What `make train` runs: the three stages above, then the last two once more, longer; and another network that sees more
-# of the sources with both classes, more of their counterparts and tighter crops.
+# What `make train` runs: the three stages above, then the last two once more, longer; and another network that sees
+# more of the sources with both classes, more of their counterparts and tighter crops.
 _STAGES = Config().stages
 FULL = Config(
     seed=20261129,
