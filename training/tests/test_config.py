@@ -25,9 +25,10 @@ def test_stages_are_read() -> None:
 
 @pytest.mark.parametrize("config", [FULL, SMOKE], ids=["full", "smoke"])
 def test_the_last_stage_trains_what_is_served(config: Config) -> None:
-    assert config.stages[-1].size == 224
-    # A high rate needs batch normalisation, or to leave the lower layers alone.
-    assert config.normalized_from is not None or config.stages[0].train_from > 0
+    for each in config.networks():
+        assert each.stages[-1].size == 224
+        # A high rate needs batch normalisation, or to leave the lower layers alone.
+        assert each.normalized_from is not None or each.stages[0].train_from > 0
 
 
 def test_margins_survive_json() -> None:
