@@ -12,11 +12,12 @@ from django.template.loader import get_template  # noqa: E402  (needs the apps t
 from django.urls import get_resolver  # noqa: E402
 
 from detector import services  # noqa: E402
+from detector.charsets import Utf8Requests  # noqa: E402
 from detector.checks import require_sound_setup  # noqa: E402
 from detector.head_requests import BodilessHeads  # noqa: E402
 from detector.whole_bodies import WholeBodies  # noqa: E402
 
-application = BodilessHeads(WholeBodies(django_application))
+application = BodilessHeads(WholeBodies(Utf8Requests(django_application)))
 
 require_sound_setup()
 services.predictor_reserve()

@@ -22,6 +22,7 @@ BODY = (
     + make_jpeg()
     + b"\r\n--b--\r\n"
 )
+FORM_DATA = f"csrfmiddlewaretoken={'a' * 32}".encode()
 MANY_PARTS = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n' * 10_000 + b"--b--\r\n"
 # With a token in its cookie the form is read to find the one that has to match it.
 FORM = f"Content-Type: multipart/form-data; boundary=b\r\nCookie: csrftoken={'a' * 32}\r\n"
@@ -33,8 +34,15 @@ def post(*headers: str, body: bytes = BODY) -> bytes:
     return f"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{FORM}{lines}\r\n".encode("latin-1") + body
 
 
-def get(path: bytes) -> bytes:
-    return b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+def post_form(content_type: str) -> bytes:
+    """A form with the token that its cookie asks for, of another type than the picture's."""
+    lines = f"Content-Type: {content_type}\r\nCookie: csrftoken={'a' * 32}\r\nContent-Length: {len(FORM_DATA)}\r\n"
+    return f"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n".encode() + FORM_DATA
+
+
+def get(path: bytes, *headers: bytes) -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + lines + b"\r\n"
 
 
 def chunked(*chunks: bytes) -> bytes:
@@ -68,6 +76,11 @@ REQUESTS = {
     "a NUL in a header": post("X-Nul: a\0b", "Content-Length: 0", body=b""),
     "a folded header": post("X-Folded: a\r\n b", "Content-Length: 0", body=b""),
     "no protocol": b"POST /\r\n\r\n",
+    "a form in UTF-8 by another name": post_form("application/x-www-form-urlencoded; charset=utf8"),
+    "a form in Latin-1": post_form("application/x-www-form-urlencoded; charset=iso-8859-1"),
+    "parts in a codec that is none for text": post_form("multipart/form-data; boundary=b; charset=hex"),
+    "a charset that is none for text": get(b"/no?page=1", b"Content-Type: text/plain; charset=hex"),
+    "a charset that nobody knows": get(b"/no", b"Content-Type: text/plain; charset*=none''%41"),
     "not HTTP": bytes(range(256)) * 4,
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
     "another host": post("X-Forwarded-Host: evil.example", "Content-Length: 0", body=b""),
