@@ -45,7 +45,17 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+def in_one_line(text: str) -> str:
+    """The text with whatever would not be seen written out, line breaks above all."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 class LineFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Called before a traceback is added: a path may hold a line break, and behind it a record that is made up."""
+        record.message = in_one_line(record.message)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
         return without_addresses(super().format(record))
 

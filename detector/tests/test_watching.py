@@ -153,12 +153,32 @@ def test_a_broken_analysis_is_logged_with_its_traceback_and_id_but_no_name(
         assert private not in written.getvalue()
 
 
-def test_a_line_holds_the_id_as_well() -> None:
+def line_of(record: logging.LogRecord) -> str:
     handler = logging.StreamHandler(stream := io.StringIO())
     handler.setFormatter(LineFormatter("{levelname} {request_id} {message}", style="{"))
     handler.addFilter(RequestIdFilter())
-    handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "at %s", ("10.1.2.3",), None))
-    assert stream.getvalue() == "INFO - at [address]\n"
+    handler.handle(record)
+    return stream.getvalue()
+
+
+def test_a_line_holds_the_id_as_well() -> None:
+    assert line_of(logging.LogRecord("x", logging.INFO, "", 0, "at %s", ("10.1.2.3",), None)) == "INFO - at [address]\n"
+
+
+def test_nobody_makes_up_a_line_with_what_they_ask_for() -> None:
+    """An access line tells the path as it was meant, %0A included."""
+    asked = {"U": "/é\r\nERROR - made up\x1b[31m\u2028\u202e"}
+    line = line_of(logging.LogRecord("gunicorn.access", logging.INFO, "", 0, "GET %(U)s", (asked,), None))
+    assert line == "INFO - GET /é\\r\\nERROR - made up\\x1b[31m\\u2028\\u202e\n"
+
+
+def test_a_traceback_keeps_its_lines() -> None:
+    try:
+        raise ValueError("broke")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "It broke", (), sys.exc_info())
+    first, *others = line_of(record).splitlines()
+    assert (first, others[-1]) == ("ERROR - It broke", "ValueError: broke")
 
 
 @pytest.mark.parametrize(("name", "value"), [("LOG_FORMAT", "xml"), ("LOG_LEVEL", "LOUD"), ("ACCESS_LOG", "maybe")])
