@@ -10,8 +10,8 @@ from django.contrib.auth import login
 from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.urls import reverse_lazy
@@ -357,7 +357,7 @@ def signup(request: HttpRequest) -> HttpResponse:
     form = SignupForm(request.POST or None)
     if form.is_valid() and (user := form.create_user()):
         login(request, user, backend=PASSWORD_BACKEND)
-        return redirect(_safe_target(request, target))
+        return HttpResponseRedirect(_safe_target(request, target))
     return render(request, "registration/signup.html", {"form": form, "next": target})
 
 
@@ -376,7 +376,7 @@ class PasswordChange(PasswordChangeView):
 
 def _safe_target(request: HttpRequest, target: str) -> str:
     allowed = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
-    return target if allowed else settings.LOGIN_REDIRECT_URL
+    return target if allowed else resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
 # Error pages

@@ -121,6 +121,13 @@ def test_after_log_in_and_sign_up_one_stays_on_the_site(client: Client, wanted: 
     assertRedirects(log_in(client, next=wanted), reached)
 
 
+@pytest.mark.parametrize("wanted", ["somewhere", "logout", "detector:history"])
+def test_a_place_to_go_to_is_an_address_and_no_name_of_ours(client: Client, wanted: str) -> None:
+    signed_up = client.post(SIGNUP, NEW_ACCOUNT | {"next": wanted})
+    client.post(LOGOUT)
+    assert signed_up.headers["Location"] == log_in(client, next=wanted).headers["Location"]
+
+
 def test_a_wrong_password_does_not_log_in(client: Client) -> None:
     make_user("ada")
     response = log_in(client, password="wrong")
