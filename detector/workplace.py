@@ -1,5 +1,6 @@
 """The page in the admin on which a reviewer decides, its neighbours, and what a blind look withholds."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -81,7 +82,7 @@ def _review(request: HttpRequest, detection: Detection) -> HttpResponse:
             reviewer=request.user,
             verdict=form.cleaned_data["verdict"],
             note=form.cleaned_data["note"],
-            look=form.cleaned_data["look"],
+            look=_as_sent(request, detection, form.cleaned_data["look"]),
         )
     except StaleReview as error:
         detection.refresh_from_db()
@@ -135,6 +136,11 @@ def _is_blind(request: HttpRequest, detection: Detection) -> bool:
     if detection.created_at.isoformat() <= request.session.get(ALL_SEEN_FIELD, ""):
         return False
     return not detection.reviews.filter(reviewer=request.user.pk).exists()
+
+
+def _as_sent(request: HttpRequest, detection: Detection, look: Look) -> Look:
+    """The look, which began as a blind one and is none any more if the answer was seen on another page meanwhile."""
+    return replace(look, is_blind=look.is_blind and _is_blind(request, detection))
 
 
 def _page(

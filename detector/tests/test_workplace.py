@@ -301,14 +301,27 @@ def test_a_blind_look_shows_neither_the_machine_s_answer_nor_anybody_s(reviewer:
     assert not Review.objects.latest("pk").is_blind
 
 
-@pytest.mark.parametrize(
-    "seen_at", ["/admin/detector/detection/", "/admin/detector/detection/{}/change/", "/detections/{}/"]
-)
+ANSWERS_AT = ["/admin/detector/detection/", "/admin/detector/detection/{}/change/", "/detections/{}/"]
+
+
+@pytest.mark.parametrize("seen_at", ANSWERS_AT)
 def test_no_look_is_blind_after_the_answer_was_seen(reviewer: Client, settings: Settings, seen_at: str) -> None:
     settings.REVIEW_BLIND = True
     detection = make_detection(0.5)
     reviewer.get(seen_at.format(detection.pk))
     decide(reviewer, queued(detection))
+    assert not Review.objects.get().is_blind
+
+
+@pytest.mark.parametrize("seen_at", ANSWERS_AT)
+def test_a_look_that_began_blind_is_none_once_the_answer_was_seen(
+    reviewer: Client, settings: Settings, seen_at: str
+) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    look = reviewer.get(queued(detection)).context["look"]
+    reviewer.get(seen_at.format(detection.pk))
+    reviewer.post(queued(detection), {"verdict": "real", "note": "", "look": look})
     assert not Review.objects.get().is_blind
 
 
