@@ -237,9 +237,24 @@ class AnsweringAdmin(BoundedAdmin):
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().change_view(request, object_id, *args, **kwargs)
-        if settings.REVIEW_BLIND and (row := _context(response).get("original")):
-            workplace.remember_seen(request, *self.answers_shown(row, on_own_page=True))
+        self._remember(request, _context(response).get("original"))
         return response
+
+    def history_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Its title is the row in words."""
+        response = super().history_view(request, object_id, *args, **kwargs)
+        self._remember(request, _context(response).get("object"))
+        return response
+
+    def delete_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        """It asks about the row in words."""
+        response = super().delete_view(request, object_id, *args, **kwargs)
+        self._remember(request, _context(response).get("object"))
+        return response
+
+    def _remember(self, request: HttpRequest, row: Any) -> None:
+        if settings.REVIEW_BLIND and row is not None:
+            workplace.remember_seen(request, *self.answers_shown(row, on_own_page=True))
 
 
 def _context(response: Any) -> dict[str, Any]:

@@ -301,7 +301,12 @@ def test_a_blind_look_shows_neither_the_machine_s_answer_nor_anybody_s(reviewer:
     assert not Review.objects.latest("pk").is_blind
 
 
-ANSWERS_AT = ["/admin/detector/detection/", "/admin/detector/detection/{}/change/", "/detections/{}/"]
+ANSWERS_AT = [
+    "/admin/detector/detection/",
+    "/admin/detector/detection/{}/change/",
+    "/admin/detector/detection/{}/history/",
+    "/detections/{}/",
+]
 
 
 @pytest.mark.parametrize("seen_at", ANSWERS_AT)
@@ -322,6 +327,14 @@ def test_a_look_that_began_blind_is_none_once_the_answer_was_seen(
     look = reviewer.get(queued(detection)).context["look"]
     reviewer.get(seen_at.format(detection.pk))
     reviewer.post(queued(detection), {"verdict": "real", "note": "", "look": look})
+    assert not Review.objects.get().is_blind
+
+
+def test_who_was_asked_whether_to_delete_it_has_seen_the_answer(admin_client: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    assertContains(admin_client.get(f"/admin/detector/detection/{detection.pk}/delete/"), "Fake, uncertain")
+    decide(admin_client, page(detection))
     assert not Review.objects.get().is_blind
 
 
