@@ -301,6 +301,15 @@ def test_a_blind_look_shows_neither_the_machine_s_answer_nor_anybody_s(reviewer:
     assert not Review.objects.latest("pk").is_blind
 
 
+@pytest.mark.parametrize("query", ["verdict=fake", "fake_probability__gt=0.4", "review_need__exact=1", "is_sampled=1"])
+def test_a_blind_queue_cannot_be_narrowed_to_an_answer(reviewer: Client, settings: Settings, query: str) -> None:
+    make_detection(0.5)
+    assert reviewer.get(f"{QUEUE}?{query}").status_code == HTTPStatus.OK
+    settings.REVIEW_BLIND = True
+    assert reviewer.get(f"{QUEUE}?{query}").status_code == HTTPStatus.BAD_REQUEST
+    assert reviewer.get(f"{QUEUE}?p=1").status_code == HTTPStatus.OK
+
+
 ANSWERS_AT = [
     "/admin/detector/detection/",
     "/admin/detector/detection/{}/change/",
