@@ -46,11 +46,14 @@ def remember_seen(request: HttpRequest, *keys: object) -> None:
         return
     now = [str(key) for key in keys]
     before = [known for known in request.session.get(SEEN_FIELD, []) if known not in now]
-    request.session[SEEN_FIELD] = [*before, *now][-MOST_SEEN:]
+    if len(before) + len(now) > MOST_SEEN:
+        remember_all_seen(request)
+        before = []  # told by that
+    request.session[SEEN_FIELD] = [*before, *now]
 
 
 def remember_all_seen(request: HttpRequest) -> None:
-    """The same of whoever downloads more answers than a session can hold: of all that there are by now."""
+    """The same of whoever sees or downloads more answers than a session can hold: of all that there are by now."""
     if settings.REVIEW_BLIND:
         request.session[ALL_SEEN_FIELD] = timezone.now().isoformat()
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
-from detector import services
+from detector import services, workplace
 from detector.exceptions import OwnUpload, StaleReview
 from detector.models import Detection, Review
 from detector.reviews import Look
@@ -376,6 +376,20 @@ def test_who_downloaded_the_answers_has_seen_all_until_then(reviewer: Client, se
     for detection, is_blind in ((before, False), (after, True)):
         decide(reviewer, page(detection))
         assert Review.objects.latest("pk").is_blind is is_blind
+
+
+def test_who_saw_more_answers_than_are_remembered_has_seen_all_until_then(
+    reviewer: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.REVIEW_BLIND = True
+    monkeypatch.setattr(workplace, "MOST_SEEN", 2)
+    seen = [make_detection(0.5, data=make_jpeg(seed=number)) for number in range(3)]
+    for detection in seen:
+        reviewer.get(f"/admin/detector/detection/{detection.pk}/change/")
+    after = make_detection(0.5, data=make_jpeg(seed=3))
+    for detection in (after, *seen):
+        decide(reviewer, page(detection))
+        assert Review.objects.latest("pk").is_blind is (detection == after)
 
 
 def test_a_refused_blind_review_is_sent_again_with_open_eyes(reviewer: Client, settings: Settings) -> None:
