@@ -7,7 +7,7 @@ from detector import views
 
 urlpatterns = [
     path("", include("detector.urls")),
-    path("accounts/login/", auth_views.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/login/", views.LogIn.as_view(), name="login"),
     path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("accounts/signup/", views.signup, name="signup"),
     path("accounts/password/", views.PasswordChange.as_view(), name="password_change"),

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
-from django.contrib.auth.views import PasswordChangeView
+from django.contrib.auth.views import LoginView, PasswordChangeView
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -359,6 +359,15 @@ def signup(request: HttpRequest) -> HttpResponse:
         login(request, user, backend=PASSWORD_BACKEND)
         return HttpResponseRedirect(_safe_target(request, target))
     return render(request, "registration/signup.html", {"form": form, "next": target})
+
+
+class LogIn(LoginView):
+    redirect_authenticated_user = True
+
+    def get_success_url(self) -> str:
+        """Where to go on to; not this page again, to which Django would lead whoever is logged in for ever."""
+        target = super().get_success_url()
+        return self.get_default_redirect_url() if target == self.request.path else target
 
 
 class PasswordChange(PasswordChangeView):

@@ -99,7 +99,7 @@ def test_of_two_who_sign_up_at_once_with_a_name_one_gets_it(client: Client, monk
     assert "_auth_user_id" not in client.session
 
 
-@pytest.mark.parametrize("page", [LOGIN, SIGNUP])
+@pytest.mark.parametrize("page", [LOGIN, SIGNUP, f"{LOGIN}?next={LOGIN}", f"{SIGNUP}?next={SIGNUP}"])
 def test_who_is_logged_in_needs_neither_page(client: Client, page: str) -> None:
     client.force_login(make_user())
     assertRedirects(client.get(page), UPLOAD)
