@@ -567,6 +567,17 @@ def test_a_picture_goes_in_and_its_thumbnail_comes_out_through_nginx(site: Deplo
 
 
 @real
+def test_whatever_is_asked_for_nginx_logs_an_object_a_line(site: Deployment) -> None:
+    _, headers, _ = Browser(site.ports["https"]).ask("GET", "/%22no%5Csuch%0Apage%C3%A9")
+
+    def line() -> str:
+        return next((line for line in site.log("nginx").splitlines() if str(headers["X-Request-ID"]) in line), "")
+
+    assert eventually(lambda: line() != "", 20)
+    assert json.loads(line())["path"] == '/"no\\such\npage\u00e9'
+
+
+@real
 def test_an_instance_leaves_the_thumbnail_to_nginx(site: Deployment) -> None:
     visitor = Browser(site.ports["https"])
     page = visitor.upload(astronaut_jpeg())[1]["Location"]
