@@ -93,6 +93,9 @@ def _review(request: HttpRequest, detection: Detection) -> HttpResponse:
     except (PictureGone, OwnUpload) as error:
         return _refused(request, detection, str(error))
     messages.success(request, _what_was_said(written, detection))
+    if settings.REVIEW_BLIND:
+        # The same file has the same answer.
+        remember_seen(request, *(match.detection.pk for match in known.matches(detection) if match.is_same_file))
     if IN_QUEUE not in request.GET:
         return redirect("admin:detector_detection_change", detection.pk)
     return redirect(following or _queue_start(request))

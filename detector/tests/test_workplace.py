@@ -367,6 +367,15 @@ def test_the_page_of_a_copy_shows_the_answer_to_it_too(reviewer: Client, setting
     assert not Review.objects.get().is_blind
 
 
+def test_what_the_machine_says_of_a_file_is_told_of_its_copies_too(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    data = make_jpeg()
+    detections = [make_detection(0.5, data=data), make_detection(0.5, data=data)]
+    for detection in detections:
+        decide(reviewer, queued(detection))
+    assert [detection.reviews.get().is_blind for detection in detections] == [True, False]
+
+
 def test_who_downloaded_the_answers_has_seen_all_until_then(reviewer: Client, settings: Settings) -> None:
     settings.REVIEW_BLIND = True
     before = make_detection(0.5)
