@@ -38,6 +38,7 @@ RATES = (
     "SIGNUP_RATE",
 )
 METRICS_TOKEN_LENGTH = 16
+MOST_RETENTION_DAYS = 36_500  # a hundred years; a date before the year 1 cannot be reckoned back to
 # How much of two names has to be the same, from 0 to 1, for one to be a slip for the other.
 LEAST_LIKENESS = 0.85
 
@@ -127,9 +128,9 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
             "E009",
         ),
         (
-            settings.RETENTION_DAYS < 0,
+            not 0 <= settings.RETENTION_DAYS <= MOST_RETENTION_DAYS,
             f"RETENTION_DAYS is {settings.RETENTION_DAYS}",
-            "It is a number of days; 0 keeps pictures until somebody deletes them.",
+            f"It is a number of days, at most {MOST_RETENTION_DAYS}; 0 keeps pictures until somebody deletes them.",
             "E008",
         ),
         (

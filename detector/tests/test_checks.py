@@ -60,6 +60,7 @@ def found() -> list[str]:
         ("DETECTIONS_AT_ONCE", 0, "detector.E005"),
         ("DETECTIONS_WAITING", -1, "detector.E009"),
         ("RETENTION_DAYS", -1, "detector.E008"),
+        ("RETENTION_DAYS", 1_000_000, "detector.E008"),
         ("METRICS_TOKEN", "short", "detector.E010"),
         ("READY_MIN_FREE_BYTES", -1, "detector.E011"),
         ("REVIEW_SAMPLE_PERCENT", -0.5, "detector.E007"),
