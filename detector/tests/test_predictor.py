@@ -333,8 +333,8 @@ def model_dir(tmp_path: Path) -> Path:
     """A copy of the shipped model that a test may damage."""
     copy = tmp_path / "model"
     copy.mkdir()
-    for name in ("model.tflite", "spec.json"):
-        shutil.copy(MODEL_DIR / name, copy / name)
+    for path in (*MODEL_DIR.glob("*.tflite"), MODEL_DIR / "spec.json"):
+        shutil.copy(path, copy / path.name)
     return copy
 
 
