@@ -414,7 +414,10 @@ ACCESS_LOG = env_flag("ACCESS_LOG", False)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "detector.logs.RequestIdFilter"}},
+    "filters": {
+        "request_id": {"()": "detector.logs.RequestIdFilter"},
+        "client_fault": {"()": "detector.logs.ClientFaultFilter"},
+    },
     "formatters": {
         "line": {
             "()": "detector.logs.LineFormatter",
@@ -424,7 +427,11 @@ LOGGING = {
         "json": {"()": "detector.logs.OneObjectFormatter"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]},
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id", "client_fault"],
+        },
     },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {

@@ -45,6 +45,18 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+class ClientFaultFilter(logging.Filter):
+    """Lets every record pass; what Django calls suspicious in a request, and refuses with a 400, is a warning.
+
+    Django logs it as an error, and anybody can send it: a host that is not ours, a form of a thousand fields.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.security.") and record.levelno == logging.ERROR:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
 def in_one_line(text: str) -> str:
     """The text with whatever would not be seen written out, line breaks above all."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -24,6 +24,7 @@ from django.core.cache import caches
 from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
+from django.utils.module_loading import import_string
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
@@ -109,12 +110,13 @@ def test_addresses_are_taken_out_of_log_lines(text: str, expected: str) -> None:
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
+def written(settings: Settings) -> Iterator[io.StringIO]:
     """What the application's loggers write as JSON."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(OneObjectFormatter())
-    handler.addFilter(RequestIdFilter())
+    for name in settings.LOGGING["handlers"]["console"]["filters"]:
+        handler.addFilter(import_string(settings.LOGGING["filters"][name]["()"])())
     loggers = [logging.getLogger(name) for name in ("django", "detector", "gunicorn.access")]
     for logger in loggers:
         logger.addHandler(handler)
@@ -138,6 +140,21 @@ def test_a_refusal_is_logged_with_the_id_of_its_answer(written: io.StringIO) -> 
     assert record["message"] == "Not Found: /no-such-page"
     assert record["status_code"] == 404
     assert "in-the-query" not in written.getvalue()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("host", "fields", "logger"),
+    [("elsewhere.example", 1, "DisallowedHost"), ("testserver", 2000, "TooManyFieldsSent")],
+)
+def test_what_anybody_can_send_is_no_error(
+    written: io.StringIO, limiter: Settings, host: str, fields: int, logger: str
+) -> None:
+    response = Client().post("/", {f"f{n}": "" for n in range(fields)}, headers={"host": host})
+    assert response.status_code == 400
+    levels = {record["logger"]: record["level"] for record in objects(written)}
+    assert levels[f"django.security.{logger}"] == "WARNING"
+    assert "ERROR" not in levels.values()
 
 
 @pytest.mark.django_db
