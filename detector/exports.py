@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +74,9 @@ CHUNK_ROWS = 1000
 
 # With one of these in front a spreadsheet takes a text for a formula, full-width ones included (OWASP, CSV injection).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# Where the list separator is a semicolon, as in many countries, a spreadsheet ends a cell at each, and at a line's end,
+# whatever commas and quotation marks say.
+CELL_STARTS = re.compile(r"""(?<=[;\t\r\n])(?=[ "]*[=+\-@＝＋－＠])""")
 
 MANIFEST_COLUMNS = [
     *("path", "split", "label", "source", "generator", "group", "width", "height"),
@@ -84,7 +88,8 @@ GROUP_FIELDS = ["created_at", "pk", "status", "sha256", *HASH_BANDS]
 
 
 def neutral(text: str) -> str:
-    """The text as a spreadsheet may open it: one that would be a formula begins with an apostrophe."""
+    """The text as a spreadsheet may open it: an apostrophe is before whatever would be a formula there."""
+    text = CELL_STARTS.sub("'", text)
     return f"'{text}" if text.lstrip(" ").startswith(FORMULA_STARTS) else text
 
 

@@ -50,13 +50,18 @@ def export(**options: Any) -> str:
         ("+49 30 1234", "'+49 30 1234"),
         ("-2", "'-2"),
         ("@SUM(A1)", "'@SUM(A1)"),
-        ("\t=1", "'\t=1"),
-        ("\r=1", "'\r=1"),
-        ("\n=1", "'\n=1"),
+        ("\t=1", "'\t'=1"),
+        ("\r=1", "'\r'=1"),
+        ("\n=1", "'\n'=1"),
         ("  =1", "'  =1"),
         ("＝1", "'＝1"),
         ("a=1", "a=1"),
         ("'=1", "'=1"),
+        # A semicolon ends a cell where it is the list separator.
+        ("x;=1+1;.jpg", "x;'=1+1;.jpg"),
+        ('x; "=1"', "x;' \"=1\""),
+        ("first\n-1", "first\n'-1"),
+        ("first; second\nthird", "first; second\nthird"),
     ],
 )
 def test_what_a_spreadsheet_would_run_is_neutralised(text: str, expected: str) -> None:
