@@ -3,19 +3,19 @@
 import os
 
 from django.core.wsgi import get_wsgi_application
+from django.template.loader import get_template
+from django.urls import get_resolver
+
+from detector.charsets import Utf8Requests
+from detector.head_requests import BodilessHeads
+from detector.whole_bodies import WholeBodies
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
 
 django_application = get_wsgi_application()
 
-from django.template.loader import get_template  # noqa: E402  (needs the apps that the line above loads)
-from django.urls import get_resolver  # noqa: E402
-
-from detector import services  # noqa: E402
-from detector.charsets import Utf8Requests  # noqa: E402
+from detector import services  # noqa: E402  (its models need the apps that the line above loads)
 from detector.checks import require_sound_setup  # noqa: E402
-from detector.head_requests import BodilessHeads  # noqa: E402
-from detector.whole_bodies import WholeBodies  # noqa: E402
 
 application = BodilessHeads(WholeBodies(Utf8Requests(django_application)))
 
