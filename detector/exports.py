@@ -16,6 +16,7 @@ from PIL import Image
 from detector.exceptions import InvalidImage
 from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
 from detector.models import HASH_BANDS, Detection, DetectionQuerySet, Review, ReviewVerdict
+from detector.preprocessing import scaled_sides
 from detector.similarity import NEAR_DISTANCE, distance, from_bands, is_telling
 
 # Nothing about whose an upload is: an export leaves the house.
@@ -196,11 +197,8 @@ def _write_picture(folder: Path, detection: Detection, picture: Image.Image, gro
     (folder / path).write_bytes(encode_jpeg(picture, quality=JPEG_QUALITY))
     width, height = picture.size
     face = detection.faces[0]
-    # In a long picture the two are not the same: each of its sides was rounded when it was decoded smaller.
-    across, down = width / detection.width, height / detection.height
-    x, y, face_width, face_height = (
-        round(side * factor, 1) for side, factor in zip(face["bbox"], (across, down) * 2, strict=True)
-    )
+    sides = scaled_sides(face["bbox"], width / detection.width, height / detection.height)
+    x, y, face_width, face_height = (round(side, 1) for side in sides)
     return {
         "path": path,
         "split": _split(group),

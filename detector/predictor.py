@@ -24,7 +24,7 @@ from detector.exceptions import AnalysisFailed, ModelUnavailable
 from detector.faces import BoundingBox, DetectedFace, FaceDetector
 from detector.images import DecodedImage, Picture
 from detector.interpreters import Runner, RunnerPool
-from detector.preprocessing import face_input, square_crop
+from detector.preprocessing import face_input, scaled, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
 MAX_FACES = 20
@@ -576,12 +576,7 @@ def forget_predictors() -> None:
 
 
 def _in_original(crop: BoundingBox, picture: Image.Image, image: DecodedImage) -> BoundingBox:
-    """Returns the crop of the picture in px of the original.
-
-    Each side was rounded when the picture was made smaller: in a long one the factor of the short side leads astray.
-    """
-    across, down = image.width / picture.width, image.height / picture.height
-    x, y = min(round(crop.x * across), image.width - 1), min(round(crop.y * down), image.height - 1)
-    return BoundingBox(
-        x, y, min(round(crop.width * across), image.width - x), min(round(crop.height * down), image.height - y)
-    )
+    """Returns the crop of the picture in px of the original, and inside it."""
+    box = scaled(crop, image.width / picture.width, image.height / picture.height)
+    x, y = min(box.x, image.width - 1), min(box.y, image.height - 1)
+    return BoundingBox(x, y, min(box.width, image.width - x), min(box.height, image.height - y))

@@ -1,5 +1,7 @@
 """Pixels and a face box to model input: the only place where this is defined. Training imports it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -51,6 +53,21 @@ def face_input(
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def scaled(bbox: BoundingBox, factor: float) -> BoundingBox:
-    """Returns the box in px of a picture that is `factor` times as large."""
-    return BoundingBox(*(round(value * factor) for value in bbox))
+def scaled(bbox: BoundingBox, across: float, down: float) -> BoundingBox:
+    """Returns the box of `scaled_sides` in whole px."""
+    left, top, width, height = scaled_sides(bbox, across, down)
+    return BoundingBox(round(left), round(top), round(width), round(height))
+
+
+def scaled_sides(box: Sequence[float], across: float, down: float) -> tuple[float, float, float, float]:
+    """Returns (left, top, width, height) in px of a picture that is `across` times as wide and `down` times as high.
+
+    Each side was rounded when a picture was made smaller: in a long one the factor of the short side leads astray.
+
+    Args:
+        box: (left, top, width, height) in px.
+        across: The other picture's width / this one's.
+        down: The other picture's height / this one's.
+    """
+    left, top, width, height = box
+    return left * across, top * down, width * across, height * down

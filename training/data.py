@@ -15,6 +15,7 @@ from tqdm import tqdm
 import detector.faces
 from detector.faces import BoundingBox, DetectedFace, FaceDetector
 from detector.images import DecodedImage, decode_image
+from detector.preprocessing import scaled_sides
 
 Box = tuple[float, float, float, float]  # left, top, width, height in px
 REAL, FAKE = 0, 1
@@ -241,9 +242,7 @@ def _yunet(sample: Sample, image: DecodedImage) -> Box | None:
     """Returns the manifest's box in px of the decoded picture, of which a large file's has fewer."""
     if sample.yunet is None:
         return None
-    across, down = image.picture.width / image.width, image.picture.height / image.height
-    left, top, width, height = sample.yunet
-    return left * across, top * down, width * across, height * down
+    return scaled_sides(sample.yunet, image.picture.width / image.width, image.picture.height / image.height)
 
 
 def _subject(faces: list[DetectedFace], yunet: Box | None, shape: tuple[int, ...]) -> DetectedFace | None:

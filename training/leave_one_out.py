@@ -159,7 +159,8 @@ def _auc(labels: NDArray[np.int_], logits: NDArray[np.float64]) -> float | None:
 def _delivered(picture: FacePicture, deliver: Callable[[Image.Image], Image.Image]) -> FacePicture:
     """The picture after its way, with the box where it was: what a lost face costs is in the evaluation of `test`."""
     pixels = np.asarray(deliver(Image.fromarray(picture.pixels)))
-    return replace(picture, pixels=pixels, bbox=scaled(picture.bbox, pixels.shape[1] / picture.pixels.shape[1]))
+    (height, width), (old_height, old_width) = pixels.shape[:2], picture.pixels.shape[:2]
+    return replace(picture, pixels=pixels, bbox=scaled(picture.bbox, width / old_width, height / old_height))
 
 
 def mean_over_kinds(rows: Mapping[str, Any]) -> float | None:

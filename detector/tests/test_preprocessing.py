@@ -49,4 +49,5 @@ def test_sharp_crops_are_brought_to_the_training_resolution() -> None:
 
 
 def test_scaled_boxes_are_rounded() -> None:
-    assert scaled(BoundingBox(10, 20, 30, 41), 2.5) == (25, 50, 75, 102)
+    assert scaled(BoundingBox(10, 20, 30, 41), 2.5, 2.5) == (25, 50, 75, 102)
+    assert scaled(BoundingBox(10, 20, 30, 41), 2.5, 2.0) == (25, 40, 75, 82)
