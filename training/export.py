@@ -70,8 +70,11 @@ def export(
         asked: When the second of two is asked.
 
     Raises:
-        ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`.
+        ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`; or there are two networks and it is not
+            said when the second is asked, or the other way round.
     """
+    if len(models) != (1 if asked is None else 2):
+        raise ValueError(f"There are {len(models)} networks, and the second is asked as follows: {asked}.")
     # One bias leads from the mean of a map to the logit, whichever network drew it.
     level = float(usual_maps[0].mean())
     exported = [
@@ -80,7 +83,7 @@ def export(
     ]
     (weights, golden_probability), *others = exported
     second = None
-    if others and asked is not None:
+    if asked is not None:
         second = SecondOpinion(
             asked_between=list(asked.between),
             asked_of_reals=asked.of_reals,
