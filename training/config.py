@@ -222,7 +222,7 @@ FULL = Config(
     second_seed=20261130,
 )
 
-# Every stage of a run on a few pictures, in about two minutes: shows that the code works, not that the model does.
+# Every stage of a run on a few pictures, in a few minutes: shows that the code works, not that the model does.
 # It has to learn a little all the same, since calibration refuses a network whose logits do not rise with fakeness;
 # with the default average over 500 steps its dozen would leave the head at its random start.
 SMOKE = Config(

@@ -417,7 +417,7 @@ def _finished_epochs(backup_dir: Path) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Trains, calibrates, exports and evaluates."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="every stage on a few pictures, about two minutes")
+    parser.add_argument("--smoke", action="store_true", help="every stage on a few pictures, a few minutes")
     parser.add_argument("--config", type=Path, help="JSON with other settings than FULL of training/config.py")
     parser.add_argument("--run-dir", type=Path, help="checkpoints and logs (default: training/runs/default or smoke)")
     parser.add_argument("--model-dir", type=Path, help="where the model is written (default: models/mobilenet_v2)")
