@@ -31,6 +31,15 @@ def run_module(*arguments: str, **environment: str) -> str:
     return result.stdout
 
 
+def run_script(folder: Path, text: str, *arguments: str) -> list[str]:
+    """The lines that such a script prints, in its own process likewise."""
+    script = folder / "script.py"
+    script.write_text(text)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Run folder and model folder of one smoke run, whose model goes beside the run where nothing else is said."""
@@ -94,11 +103,8 @@ print(sorted(set(parts.tolist())), len({(s.source, s.group, int(p)) for s, p in 
 
 
 def test_a_group_is_held_out_whole(tmp_path: Path) -> None:
-    script = tmp_path / "parts.py"
-    script.write_text(PARTS)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "[0, 1, 2] 14"
+    printed = run_script(tmp_path, PARTS)
+    assert printed[-1] == "[0, 1, 2] 14"
 
 
 def test_an_evaluation_of_a_few_pictures_replaces_nothing(smoke: tuple[Path, Path]) -> None:
@@ -259,13 +265,8 @@ def test_what_test_pictures_are_copies_of_is_neither_learnt_by_the_baseline_nor_
         (faces / f"{number}.jpg").write_bytes(astronaut_jpeg())
     found = {"data_version": manifest_sha256(faces), "pairs": [["4.jpg", "1.jpg", 20], ["4.jpg", "3.jpg", 20]]}
     (faces / "overlaps.json").write_text(json.dumps(found))
-    script = tmp_path / "copies.py"
-    script.write_text(COPIES)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, str(script), str(faces)], env=environment, capture_output=True, text=True, check=True
-    )
-    baseline, counted = result.stdout.splitlines()[-2:]
+    printed = run_script(tmp_path, COPIES, str(faces))
+    baseline, counted = printed[-2:]
 
     assert baseline == "2 1 2 1"
     assert counted == "2"
@@ -285,11 +286,8 @@ print(*(row["n"] for row in baseline.frozen_head(features).values()))
 
 
 def test_the_baseline_is_measured_on_what_the_model_judges(tmp_path: Path) -> None:
-    script = tmp_path / "unjudged.py"
-    script.write_text(UNJUDGED)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "6 6"
+    printed = run_script(tmp_path, UNJUDGED)
+    assert printed[-1] == "6 6"
 
 
 FOLDING = """
@@ -310,11 +308,8 @@ print(*(sum(isinstance(layer, keras.layers.BatchNormalization) for layer in each
 
 
 def test_folding_keeps_the_backbone_s_function(tmp_path: Path) -> None:
-    script = tmp_path / "folding.py"
-    script.write_text(FOLDING)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
-    differences, norms = (line.split() for line in result.stdout.splitlines()[-2:])
+    printed = run_script(tmp_path, FOLDING)
+    differences, norms = (line.split() for line in printed[-2:])
     # Features run from 0 to 6.
     assert max(map(float, differences)) < 1e-3
     # Three convolutions in each block from the third on, and the one of the features.
@@ -338,11 +333,8 @@ for share, donors in ((0.0, False), (1.0, False), (1.0, True)):
 
 
 def test_a_stage_says_how_many_reals_are_blended_and_with_whom(tmp_path: Path) -> None:
-    script = tmp_path / "blending.py"
-    script.write_text(BLENDING)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
-    none, every, fakes_too = (line.split() for line in result.stdout.splitlines()[-3:])
+    printed = run_script(tmp_path, BLENDING)
+    none, every, fakes_too = (line.split() for line in printed[-3:])
 
     assert 0.2 < float(none[0]) < 0.8
     assert [float(every[0]), float(fakes_too[0])] == [1.0, 1.0]
@@ -375,11 +367,8 @@ print(min(factors), max(factors), min(rate_factors(model, backbone, lowest=0.125
 
 
 def test_layers_near_the_input_learn_more_slowly(tmp_path: Path) -> None:
-    script = tmp_path / "layerwise.py"
-    script.write_text(LAYERWISE)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
-    steps, factors = ([float(each) for each in line.split()] for line in result.stdout.splitlines()[-2:])
+    printed = run_script(tmp_path, LAYERWISE)
+    steps, factors = ([float(each) for each in line.split()] for line in printed[-2:])
 
     # Adam's first step is the rate itself, whatever the gradient.
     assert steps == pytest.approx([0.125e-3, 1e-3], rel=0.02)
@@ -414,12 +403,8 @@ print(float(np.abs(cams[labels == 0].mean(axis=0) + cams[labels == 1].mean(axis=
 
 
 def test_the_levels_join_the_verdict_and_its_map(smoke: tuple[Path, Path], tmp_path: Path) -> None:
-    script = tmp_path / "levels.py"
-    script.write_text(LEVELS)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(script), str(smoke[0])]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    fitted, differences, maps = result.stdout.splitlines()[-3:]
+    printed = run_script(tmp_path, LEVELS, str(smoke[0]))
+    fitted, differences, maps = printed[-3:]
     left, usual = map(float, maps.split())
 
     assert float(fitted) > 0.0
@@ -449,11 +434,8 @@ print(float(np.abs(after - wanted).max()), float(np.abs(before - wanted).max()),
 
 
 def test_normalisation_settles_on_what_it_is_shown_in_the_end(tmp_path: Path) -> None:
-    script = tmp_path / "settling.py"
-    script.write_text(SETTLING)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
-    left, moved, momentum = map(float, result.stdout.splitlines()[-1].split())
+    printed = run_script(tmp_path, SETTLING)
+    left, moved, momentum = map(float, printed[-1].split())
 
     assert left < 1e-4
     assert moved > 0.01
@@ -482,12 +464,8 @@ print(max(float(np.abs(a - b).max()) for a, b in zip(result, last)))
 
 
 def test_the_result_is_the_mean_of_the_stages_named(tmp_path: Path) -> None:
-    script, run_dir = tmp_path / "average.py", tmp_path / "run"
-    script.write_text(AVERAGE)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(script), str(run_dir)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    from_mean, from_last = (float(line) for line in result.stdout.splitlines()[-2:])
+    printed = run_script(tmp_path, AVERAGE, str(tmp_path / "run"))
+    from_mean, from_last = (float(line) for line in printed[-2:])
 
     # The last stage's rate is low, so what it changed is little; the mean is exact but for float32.
     assert from_mean < 1e-6
