@@ -9,6 +9,7 @@ from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
+from detector import services
 from detector.models import Detection
 from detector.tests.factories import VISITOR_KEY, make_detection, make_review, make_user
 from detector.visitors import SESSION_FIELD
@@ -40,6 +41,33 @@ def test_the_picture_can_be_opened_alone(
     assertContains(visitor.get(address(detection)), link)
     review = reverse("admin:detector_detection_review", args=[detection.pk])
     assertContains(admin_client.get(review), link)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "values", "alternative"),
+    [
+        ([0.9], {}, "The uploaded photo; 1 face found"),
+        ([0.1, 0.2], {"unjudged_faces": 3}, "The uploaded photo; 5 faces found"),
+        ([], {"no_face": True}, "The uploaded photo; no face found"),
+        ([], {"failed": True}, "The uploaded photo"),  # nobody knows whether there is one
+    ],
+)
+def test_the_picture_in_words_is_what_was_found(
+    visitor: Client, admin_client: Client, probabilities: list[float], values: dict[str, Any], alternative: str
+) -> None:
+    detection = make_detection(*probabilities, **values)
+    for client, page in ((visitor, "detector:detection"), (admin_client, "admin:detector_detection_review")):
+        assertContains(client.get(reverse(page, args=[detection.pk])), f' alt="{alternative}">')
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [({}, "Its verdict, figures"), ({"no_face": True}, "Its figures"), ({"failed": True}, "Its figures")],
+)
+def test_no_verdict_remains_where_there_was_none(visitor: Client, kind: dict[str, bool], what: str) -> None:
+    detection = make_detection(**kind)
+    services.picture_forget(detection=detection)
+    assertContains(visitor.get(address(detection)), f"{what} and fingerprints remain.")
 
 
 @pytest.mark.parametrize(
