@@ -11,7 +11,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
-from django.db import DataError
+from django.db import DataError, NotSupportedError
 from django.db.models import F, Max, Min, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -32,6 +32,8 @@ MOST_COUNTED = 10_000  # rows of a list
 STAGES = ("decode", "faces", "network", "total")  # PostgreSQL keeps no order of keys
 OWNER_FIELDS = {"owner", "owner_id", "session_key"}
 PATTERNS = {"regex", "iregex"}
+# A year 0, a number of thirty digits, a look into JSON that SQLite knows none of.
+BEYOND_THE_DATABASE = (ValueError, OverflowError, DataError, NotSupportedError)
 
 
 def may_see_accounts(user: Any) -> bool:
@@ -107,14 +109,14 @@ class CarefulAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise BadRequest("What was chosen cannot be a row.") from error
         try:
             return super().changelist_view(request, extra_context)
-        except (ValueError, OverflowError, DataError) as error:  # a year 0, a number of thirty digits
+        except BEYOND_THE_DATABASE as error:
             raise BadRequest("What was asked for is beyond what the database can compare.") from error
 
     def response_action(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
         """Runs the action, after the list was asked for once: what was beyond the database is known by now."""
         try:
             return super().response_action(request, *args, **options)
-        except (ValueError, OverflowError, DataError) as error:
+        except BEYOND_THE_DATABASE as error:
             raise ActionBroke from error
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
