@@ -371,7 +371,8 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
             return queryset.filter(pk__in=[key for key, _ in known.near_keys(queryset, value)]), False
         if re.fullmatch(r"[0-9a-f]{64}", term):
             return queryset.filter(sha256=term), False
-        for word in term.split():
+        # As it was typed: SQLite takes only a to z and A to Z for the same letters.
+        for word in search_term.split():
             queryset = queryset.matching(word, with_owners=may_see_accounts(request.user))
         return queryset, False
 

@@ -80,8 +80,8 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
     def matching(self, word: str, *, with_owners: bool) -> "DetectionQuerySet":
         """Those with the word in their file name or as the start of their SHA-256, or whose owner's name has it."""
         found = Q(original_name__icontains=word)
-        if re.fullmatch(r"[0-9a-f]{4,64}", word):
-            found |= Q(sha256__gte=word, sha256__lt=f"{word}g")  # "g" follows every hexadecimal digit
+        if re.fullmatch(r"[0-9a-f]{4,64}", start := word.lower()):
+            found |= Q(sha256__gte=start, sha256__lt=f"{start}g")  # "g" follows every hexadecimal digit
         if with_owners:
             # Their keys, not a join: an "or" over two tables can use no index of either.
             users = get_user_model().objects.filter(Q(username__icontains=word) | Q(email__icontains=word))

@@ -158,12 +158,18 @@ def test_without_a_verdict_the_list_makes_none_up(
     assert f'<td class="field-shown_probability">{probability}</td>' in content
 
 
-@pytest.mark.parametrize("term", ["beach", "cd" * 32, "cdcdcd", "ada", "ada@example.org"])
+@pytest.mark.parametrize("term", ["beach", "BEACH", "cd" * 32, "cdcdcd", "CDCDCD", "ada", "ada@example.org"])
 def test_it_is_searched_by_name_hash_and_owner(staff: Client, term: str) -> None:
     make_detection(original_name="other.jpg")
     ada = make_user("ada", email="ada@example.org")
     make_detection(original_name="beach.jpg", sha256="cd" * 32, owner=ada)
     assert found(staff, q=term) == {"beach.jpg"}
+
+
+@pytest.mark.parametrize("term", ["Über den Fjord.jpg", "Über", "FJORD", "Özgür"])
+def test_a_name_is_found_as_it_is_written(staff: Client, term: str) -> None:
+    make_detection(original_name="Über den Fjord.jpg", owner=make_user("Özgür"))
+    assert found(staff, q=term) == {"Über den Fjord.jpg"}
 
 
 @pytest.mark.parametrize(
