@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -25,12 +26,14 @@ PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
 DEFAULT_PERIOD = "12"
 WORDS = {REAL: "Real", FAKE: "Fake", UNCERTAIN_REAL: "Real, uncertain", UNCERTAIN_FAKE: "Fake, uncertain"}
 CHART_WIDTH, CHART_HEIGHT = 300, 100
+LEAST_BLIND = 5  # uploads; a mean of fewer tells, or nearly, what the machine says of each
 DRIFT_NOTE = (
     "Drift compares the scores of a week with those of the weeks above it here, of one model or of all versions as "
     "chosen; over all versions a new model is drift, too. It is the population stability index less what chance makes "
     "of it: over 0.25 is much. Where uploads are few, one week in a hundred shows that without any drift; where they "
     "are too few to tell drift from chance, none is given."
 )
+BLIND_NOTE = f" As reviewers look blind here, a week of fewer than {LEAST_BLIND} uploads has neither share nor mean."
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ def _summary(report: Report) -> dict[str, Any]:
     total = sum(report.totals.values())
     decided = total - sum(report.totals[each] for each in UNCERTAIN)
     agreement = quality.agreement(report.agreed)
+    share_decided = _shown(decided / total, total) if total else "–"
     undecided = f"{report.judged(CANT_TELL)} can't tell, {report.judged('')} tied"
     return _table(
         "Summary",
@@ -179,7 +183,7 @@ def _summary(report: Report) -> dict[str, Any]:
         ["Figure", "Value", "95 % interval", "From"],
         [
             ["Uploads with a verdict", str(total), "", ""],
-            ["Share decided (not uncertain)", _percent(decided / total) if total else "–", "", f"{total} uploads"],
+            ["Share decided (not uncertain)", share_decided, "", _number(total, "upload")],
             ["Reviewed uploads", str(report.reviewed), "", undecided],
             ["Two reviewers agree", *_share_cells(agreement, "compared")],
         ],
@@ -233,15 +237,24 @@ def _by_week(weeks: list[dict[str, Any]]) -> dict[str, Any]:
             [
                 f"{week['week']:%Y-%m-%d}",
                 str(week["n"]),
-                _percent(1 - (week[UNCERTAIN_REAL] + week[UNCERTAIN_FAKE]) / week["n"]),
-                _percent(week["mean"]),
+                _shown(1 - (week[UNCERTAIN_REAL] + week[UNCERTAIN_FAKE]) / week["n"], week["n"]),
+                _shown(week["mean"], week["n"]),
                 _drift_cell(histogram, before),
             ]
         )
         before = [sum(pair) for pair in zip(before, histogram, strict=True)]
-    return _table(
-        "By week of upload", DRIFT_NOTE, ["Week from", "Uploads", "Decided", "Mean fake probability", "Drift"], rows
-    )
+    note = DRIFT_NOTE + (BLIND_NOTE if settings.REVIEW_BLIND else "")
+    columns = ["Week from", "Uploads", "Decided", "Mean fake probability", "Drift"]
+    return _table("By week of upload", note, columns, rows)
+
+
+def _is_telling(n: int) -> bool:
+    """Whether a mean of so few uploads would spoil a blind look at one of them."""
+    return bool(settings.REVIEW_BLIND) and n < LEAST_BLIND
+
+
+def _shown(share: float, n: int) -> str:
+    return "too few" if _is_telling(n) else _percent(share)
 
 
 def _drift_cell(histogram: list[int], before: list[int]) -> str:
@@ -281,6 +294,7 @@ def _week_points(report: Report) -> list[dict[str, str]]:
     return [
         {"x": f"{number * step:.2f}", "y": _place(1 - week["mean"]), "week": f"{week['week']:%Y-%m-%d}"}
         for number, week in enumerate(report.weeks)
+        if not _is_telling(week["n"])
     ]
 
 

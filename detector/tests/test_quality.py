@@ -327,6 +327,33 @@ def test_a_week_of_other_scores_shows_drift(reviewer: Client, monkeypatch: pytes
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("is_blind", [False, True])
+def test_a_blind_reviewer_reads_no_answer_from_a_week_of_few(
+    reviewer: Client, settings: Settings, is_blind: bool
+) -> None:
+    settings.REVIEW_BLIND = is_blind
+    for uploads, week in ((4, 0), (5, 1)):
+        for _ in range(uploads):
+            make_detection(0.9, created_at=datetime(2026, 6, 1, 12, tzinfo=UTC) + timedelta(weeks=week))
+    weeks = cells(reviewer, "By week of upload", period="all")
+    assert weeks["2026-06-01"][:3] == (["4", "too few", "too few"] if is_blind else ["4", "100.0 %", "90.0 %"])
+    assert weeks["2026-06-08"][:3] == ["5", "100.0 %", "90.0 %"]
+    response = reviewer.get(PAGE, {"period": "all"})
+    assert len(response.context["week_points"]) == (1 if is_blind else 2)
+    assert ("As reviewers look blind here" in response.content.decode()) is is_blind
+
+
+@pytest.mark.django_db
+def test_a_blind_reviewer_is_told_of_no_single_upload_whether_it_is_uncertain(
+    reviewer: Client, settings: Settings
+) -> None:
+    make_detection(0.5)
+    assert cells(reviewer, "Summary")["Share decided (not uncertain)"] == ["0.0 %", "", "1 upload"]
+    settings.REVIEW_BLIND = True
+    assert cells(reviewer, "Summary")["Share decided (not uncertain)"] == ["too few", "", "1 upload"]
+
+
+@pytest.mark.django_db
 def test_what_nobody_reviewed_is_not_nought(reviewer: Client) -> None:
     make_detection(0.1)
     make_review(make_detection(0.5), "real")
