@@ -18,7 +18,7 @@ from django.views.decorators.http import require_safe
 
 from detector import quality, review_weeks, upload_weeks
 from detector.exports import neutral
-from detector.models import Review
+from detector.models import Detection, Review
 from detector.quality import FAKE, REAL, STRATA, UNCERTAIN, UNCERTAIN_FAKE, UNCERTAIN_REAL, Share, Subject
 from detector.reviews import CANT_TELL
 
@@ -70,7 +70,9 @@ def page(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perms(["detector.view_detection", "detector.view_review"]):
         raise PermissionDenied
     reviewed = Review.objects.exclude(model_version="").order_by()  # without an order: it would be part of "distinct"
-    versions = sorted(reviewed.values_list("model_version", flat=True).distinct())
+    # Those whose uploads were all deleted have their reviews; one that was just put in use has uploads alone.
+    known = {*reviewed.values_list("model_version", flat=True).distinct(), *Detection.objects.model_versions()}
+    versions = sorted(known - {""})
     version = request.GET.get("model", "")
     version = version if version in versions else ""
     period = request.GET.get("period", DEFAULT_PERIOD)
