@@ -292,10 +292,17 @@ def _reliability_points(report: Report) -> list[dict[str, str]]:
 
 
 def _week_points(report: Report) -> list[dict[str, str]]:
-    step = CHART_WIDTH / max(1, len(report.weeks) - 1)
+    if not report.weeks:
+        return []
+    first, last = report.weeks[0]["week"], report.weeks[-1]["week"]
+    span = max(last - first, timedelta(weeks=1))
     return [
-        {"x": f"{number * step:.2f}", "y": _place(1 - week["mean"]), "week": f"{week['week']:%Y-%m-%d}"}
-        for number, week in enumerate(report.weeks)
+        {
+            "x": f"{(week['week'] - first) / span * CHART_WIDTH:.2f}",
+            "y": _place(1 - week["mean"]),
+            "week": f"{week['week']:%Y-%m-%d}",
+        }
+        for week in report.weeks
         if not _is_telling(week["n"])
     ]
 

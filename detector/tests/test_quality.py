@@ -323,6 +323,14 @@ def test_weeks_show_how_scores_drift(reviewer: Client) -> None:
 
 
 @pytest.mark.django_db
+def test_weeks_without_uploads_have_their_place_in_the_chart(reviewer: Client) -> None:
+    for week in (0, 1, 10):
+        make_detection(created_at=datetime(2026, 6, 1, 12, tzinfo=UTC) + timedelta(weeks=week))
+    points = reviewer.get(PAGE, {"period": "all"}).context["week_points"]
+    assert [point["x"] for point in points] == ["0.00", "30.00", "300.00"]
+
+
+@pytest.mark.django_db
 def test_a_week_of_other_scores_shows_drift(reviewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monday = datetime(2026, 6, 1, 12, tzinfo=UTC)
     figures = {"n": 200, "uncertain_real": 0, "uncertain_fake": 0, "mean": 0.5, "not_kept": 0}
