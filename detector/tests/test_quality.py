@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -429,3 +429,14 @@ def test_the_page_is_for_those_who_see_reviews() -> None:
     client = Client()
     client.force_login(make_user("staff", is_staff=True))
     assert client.get(PAGE).status_code == HTTPStatus.FORBIDDEN
+
+
+@pytest.mark.django_db
+def test_the_list_of_reviews_leads_to_the_page_whoever_may_see_it(reviewer: Client) -> None:
+    reviews = reverse("admin:detector_review_changelist")
+    assertContains(reviewer.get(reviews), PAGE)
+    user = make_user("staff", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_review"))
+    client = Client()
+    client.force_login(user)
+    assertNotContains(client.get(reviews), PAGE)
