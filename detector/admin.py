@@ -24,7 +24,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from detector import exports, known, quality_report, services, workplace
 from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review, ReviewNeed
-from detector.presentation import faces_for_display
+from detector.presentation import faces_for_display, score_words
 from detector.similarity import from_text
 from detector.templatetags.display import percent
 
@@ -413,7 +413,7 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
 
     @admin.display(description="other models")
     def other_scores(self, detection: Detection) -> str:
-        return ", ".join(str(score) for score in detection.scores.order_by("created_at")) or "-"
+        return ", ".join(score_words(score) for score in detection.scores.order_by("created_at")) or "-"
 
     @admin.display(description="time taken")
     def timings(self, detection: Detection) -> str:

@@ -482,8 +482,7 @@ class Score(models.Model):
         ]
 
     def __str__(self) -> str:
-        said = "no face" if self.fake_probability is None else f"{self.fake_probability:.1%} fake"
-        return f"{self.model_version}: {said}"
+        return f"{self.model_version} on {self.detection_id}"
 
 
 class UploadWeek(models.Model):

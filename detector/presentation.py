@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from detector.models import Detection
+from detector.models import Detection, Score
 from detector.predictor import DecisionRule
 from detector.templatetags.display import percent
 
@@ -12,6 +12,12 @@ def machine_words(detection: Detection) -> str:
     if detection.status != Detection.Status.DONE:
         return detection.get_status_display()
     return f"{detection.verdict_words} ({percent(detection.fake_probability)} fake)"
+
+
+def score_words(score: Score) -> str:
+    """What another model says: "mobilenet_v2-504e4110: 54.0 % fake", or that it found no face."""
+    said = "no face" if score.fake_probability is None else f"{percent(score.fake_probability)} fake"
+    return f"{score.model_version}: {said}"
 
 
 def answer(rule: DecisionRule, fake_probability: float) -> str:

@@ -214,11 +214,21 @@ def test_pictures_that_were_not_kept_are_left_out(other: FakePredictor) -> None:
     assert rescore()[0][0].startswith("other-1 at 0.7: 0 pictures")
 
 
-def test_the_admin_shows_what_other_models_said(other: FakePredictor, admin_client: Client) -> None:
+@pytest.mark.parametrize(
+    ("fake_probability", "words"),
+    [
+        (0.2, "other-1: 20.0\N{NO-BREAK SPACE}% fake"),
+        (0.99996, "other-1: over 99.9\N{NO-BREAK SPACE}% fake"),  # no model can promise 100 %
+        (None, "other-1: no face"),
+    ],
+)
+def test_the_admin_shows_what_other_models_said(
+    admin_client: Client, fake_probability: float | None, words: str
+) -> None:
     detection = make_detection(0.9)
-    rescore()
+    Score.objects.create(detection=detection, model_version="other-1", fake_probability=fake_probability)
     page = admin_client.get(reverse("admin:detector_detection_change", args=[detection.pk]))
-    assertContains(page, "other-1: 20.0")
+    assertContains(page, words)
 
 
 def test_a_score_goes_with_its_detection(other: FakePredictor) -> None:
