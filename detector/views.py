@@ -43,6 +43,7 @@ FAILED_SENTENCE = "The picture was received, but analysing it failed. There is n
 UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again shortly."
 UNAVAILABLE_RETRY_AFTER_S = 30
 PASSWORD_BACKEND = "django.contrib.auth.backends.ModelBackend"
+APPEALED_SENTENCE = "You can object to a result once, and while its photo is there."
 APPEALS_PAUSED_SENTENCE = "Objections cannot be taken in right now. Please try again shortly."
 
 
@@ -231,7 +232,9 @@ def _appeal_refused(request: HttpRequest, detection: Detection, status: int, sen
 
 
 def _already_appealed(request: HttpRequest, detection: Detection) -> HttpResponse:
-    messages.info(request, "You can object to a result once, and while its photo is there.")
+    if wants_json(request):
+        return _appeal_refused(request, detection, HTTPStatus.CONFLICT, APPEALED_SENTENCE)
+    messages.info(request, APPEALED_SENTENCE)
     return redirect(detection)
 
 

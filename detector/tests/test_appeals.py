@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
@@ -131,6 +132,13 @@ def test_a_script_is_told_in_a_sentence_too_why_not(visitor: Client, settings: S
     assert used_up.status_code == HTTPStatus.TOO_MANY_REQUESTS
     assert "one objection too many" in used_up.json()["error"]
     assert used_up["Retry-After"]
+
+
+@pytest.mark.parametrize("kind", [{"appealed_at": timezone.now()}, {"failed": True}])
+def test_a_script_is_told_that_it_cannot_object(visitor: Client, kind: dict[str, Any]) -> None:
+    response = appeal(visitor, make_detection(**kind), headers={"accept": "application/json"})
+    assert response.status_code == HTTPStatus.CONFLICT
+    assert response.json() == {"error": "You can object to a result once, and while its photo is there."}
 
 
 def test_someone_else_s_result_cannot_be_objected_to(visitor: Client) -> None:
