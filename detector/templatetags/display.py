@@ -15,6 +15,7 @@ PERCENT = "\N{NO-BREAK SPACE}%"
 FORMAT_NAMES = {"WEBP": "WebP"}
 NOT_MEASURED = "not measured"
 PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+MOST_SECONDS = 120  # of a wait; more of them nobody takes for minutes (app.js says the same)
 MOST_PIPS = 12  # more than a dozen dots nobody counts, the number beside them is enough
 
 
@@ -67,9 +68,23 @@ def pips(left: int, limit: int) -> list[bool]:
 
 
 @register.filter
-def period(seconds_count: int) -> str:
-    """The span of a rate limit as the words after "this" or "a": "minute", "hour", "day", "30 seconds"."""
-    return PERIODS.get(seconds_count, f"{seconds_count} seconds")
+def this_period(seconds_count: int) -> str:
+    """The span of a rate limit as "this minute" or "these 30 seconds"."""
+    number, unit = _span(seconds_count)
+    return f"this {unit}" if number == 1 else f"these {number} {unit}s"
+
+
+@register.filter
+def a_period(seconds_count: int) -> str:
+    """The span of a rate limit as "a minute" or "30 seconds"."""
+    number, unit = _span(seconds_count)
+    return f"{'an' if unit == 'hour' else 'a'} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def _span(seconds_count: int) -> tuple[int, str]:
+    """The number of the largest unit of which it is a multiple, and that unit."""
+    unit_s = max(each for each in PERIODS if seconds_count % each == 0)
+    return seconds_count // unit_s, PERIODS[unit_s]
 
 
 @register.filter
@@ -103,8 +118,10 @@ def format_list(names: Sequence[str]) -> str:
 
 @register.filter
 def seconds(value: float | None) -> str:
-    """A waiting time as "1 second" or "23 seconds", rounded up so that nobody comes back too early."""
+    """A waiting time as "1 second", "23 seconds" or "45 min 13 s", rounded up so that nobody comes back too early."""
     whole = max(1, math.ceil(value or 0))
+    if whole > MOST_SECONDS:
+        return duration(whole if whole < 3600 else math.ceil(whole / 60) * 60)
     return f"{whole} second" if whole == 1 else f"{whole} seconds"
 
 

@@ -55,10 +55,18 @@ def test_pips_show_the_allowance_when_it_fits_a_line(left: int, limit: int, expe
 
 
 @pytest.mark.parametrize(
-    ("seconds_count", "expected"), [(60, "minute"), (3600, "hour"), (86400, "day"), (30, "30 seconds")]
+    ("seconds_count", "this", "one"),
+    [
+        (60, "this minute", "a minute"),
+        (3600, "this hour", "an hour"),
+        (86400, "this day", "a day"),
+        (30, "these 30 seconds", "30 seconds"),
+        (900, "these 15 minutes", "15 minutes"),
+        (7200, "these 2 hours", "2 hours"),
+    ],
 )
-def test_period_names_the_span_of_a_limit(seconds_count: int, expected: object) -> None:
-    assert display.period(seconds_count) == expected
+def test_a_period_names_the_span_of_a_limit(seconds_count: int, this: str, one: str) -> None:
+    assert (display.this_period(seconds_count), display.a_period(seconds_count)) == (this, one)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,10 @@ def test_formats_are_listed_in_words(names: tuple[str, ...], expected: object) -
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(None, "1 second"), (0, "1 second"), (1, "1 second"), (1.2, "2 seconds"), (60, "60 seconds")],
+    [
+        *((None, "1 second"), (0, "1 second"), (1, "1 second"), (1.2, "2 seconds"), (120, "120 seconds")),
+        *((120.5, "2 min 1 s"), (2713, "45 min 13 s"), (3600, "1 h"), (3601, "1 h 1 min"), (86_399, "24 h")),
+    ],
 )
 def test_seconds_are_rounded_up(value: float | None, expected: object) -> None:
     assert display.seconds(value) == expected

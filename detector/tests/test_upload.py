@@ -306,6 +306,17 @@ def test_a_picture_that_cannot_be_stored_leaves_nothing_behind(
     assert [path for path in media_root.rglob("*") if path.is_file()] == []
 
 
+def test_a_limit_of_another_kind_is_said_in_words(client: Client, settings: Settings) -> None:
+    settings.UPLOAD_RATE = "1/90m"
+    assertContains(client.get(URL), "<strong>1</strong> of 1 upload left these 90 minutes")
+    send(client)
+    assertContains(client.get(URL), "The next one is free in 1 h 30 min.")
+    page = send(client)
+    assertContains(page, "1 h 30 min</strong>", status_code=HTTPStatus.TOO_MANY_REQUESTS)
+    assertContains(page, "Everybody has 1 upload in 90 minutes;", status_code=HTTPStatus.TOO_MANY_REQUESTS)
+    assert send(client, **JSON).json()["error"].endswith("The next one is possible in 1 h 30 min.")
+
+
 def test_the_sixth_upload_is_limited(client: Client) -> None:
     for _ in range(5):
         assert send(client).status_code == HTTPStatus.FOUND

@@ -4,7 +4,19 @@
 (() => {
   document.documentElement.classList.add("js");
 
-  const inWords = (seconds) => (seconds === 1 ? "1 second" : `${seconds} seconds`);
+  // A waiting time, as display.seconds() writes it: in seconds, a long one in minutes, or hours and minutes rounded up.
+  const isLong = (seconds) => seconds > 120;
+  const inUnits = (whole, unit, rest, smaller) => (rest ? `${whole} ${unit} ${rest} ${smaller}` : `${whole} ${unit}`);
+  function inWords(seconds) {
+    if (!isLong(seconds)) {
+      return seconds === 1 ? "1 second" : `${seconds} seconds`;
+    }
+    if (seconds < 3600) {
+      return inUnits(Math.floor(seconds / 60), "min", seconds % 60, "s");
+    }
+    const minutes = Math.ceil(seconds / 60);
+    return inUnits(Math.floor(minutes / 60), "h", minutes % 60, "min");
+  }
   const inMegabytes = (bytes) => `${Math.max(0.1, bytes / 1024 ** 2).toFixed(1).replace(/\.0$/, "")} MB`;
   // Of one file: a small one is not 0.1 MB.
   const inBytes = (count) =>
@@ -252,7 +264,7 @@
       notice.append(spoken, seen);
       stopCountdown = countDown(seconds, (left) => {
         if (left > 0) {
-          lock(`Wait ${left} s`);
+          lock(isLong(left) ? `Wait ${inWords(left)}` : `Wait ${left} s`);
           seen.textContent = `All uploads are used for now. The next one is free in ${inWords(left)}.`;
           return;
         }

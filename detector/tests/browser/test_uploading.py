@@ -1,4 +1,5 @@
 import base64
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -198,6 +199,14 @@ def test_the_countdown_ends_by_itself(browser: Browser, picture: Callable[..., s
     assert browser.all("#upload-error .notice") == []
     browser.find(SUBMIT).click()
     assert browser.is_at("/detections/")
+
+
+def test_a_long_wait_is_counted_in_minutes(browser: Browser, settings: Settings) -> None:
+    settings.UPLOAD_RATE = "1/10m"
+    use_up(1)
+    browser.open("/")
+    browser.wait(lambda: re.fullmatch(r"Wait 9 min( \d+ s)?", browser.text(SUBMIT)), "the button counts in seconds")
+    assert browser.sees("The next one is free in 9 min", "#upload-error")
 
 
 def test_a_wrong_photo_and_the_waiting_time_are_said_apart(browser: Browser, picture: Callable[..., str]) -> None:
