@@ -27,6 +27,7 @@ DEFAULT_MAX_PIXELS = 50_000_000
 MIN_SIDE = 32
 # Pillow's WebP decoder holds four copies of a picture, 16 bytes a pixel: this many are 256 MB.
 MAX_WEBP_PIXELS = 16_000_000
+MEGABYTE = 1024 * 1024
 # A file of 15 MB can hold a million segments or scans that say nothing, and each costs time. Photos have some dozens of
 # segments, PNGs a chunk for each 8 KB, progressive JPEGs about ten scans.
 MAX_SEGMENTS = 2_000
@@ -201,7 +202,7 @@ def decode_image(
         raise InvalidImage("The file is empty.", code="empty")
     if len(data) > max_bytes:
         raise InvalidImage(
-            f"The file has {_megabytes(len(data))} MB; at most {_megabytes(max_bytes)} MB are accepted.",
+            f"The file has {_over(len(data), MEGABYTE)} MB; at most {limit_megabytes(max_bytes)} MB are accepted.",
             code="too_large",
         )
     first_scan = 0
@@ -473,8 +474,8 @@ def _check_header(image: Image.Image, original_format: str, max_pixels: int) -> 
     width, height = image.size
     if width * height > max_pixels:
         raise InvalidImage(
-            f"The picture has {width * height / 1e6:.0f} megapixels; "
-            f"at most {max_pixels / 1e6:.0f} megapixels are accepted.",
+            f"The picture has {_over(width * height, 1_000_000)} megapixels; "
+            f"at most {max_pixels / 1_000_000:g} megapixels are accepted.",
             code="too_many_pixels",
         )
     if min(width, height) < MIN_SIDE:
@@ -541,6 +542,11 @@ def _other_format_sentence(data: bytes) -> str:
     )
 
 
-def _megabytes(byte_count: int) -> str:
-    """Returns the size with one decimal, rounded up: a file just over a limit must not read as if it fitted."""
-    return f"{math.ceil(byte_count / (1024 * 1024) * 10) / 10:.1f}".removesuffix(".0")
+def limit_megabytes(byte_count: int) -> str:
+    """Returns the limit in MB (binary) with one decimal, rounded down: what is said to be accepted has to be."""
+    return f"{math.floor(byte_count * 10 / MEGABYTE) / 10:.1f}".removesuffix(".0")
+
+
+def _over(count: int, unit: int) -> str:
+    """Returns it in that unit with one decimal, rounded up: what is just over a limit must not read as if it fitted."""
+    return f"{math.ceil(count * 10 / unit) / 10:.1f}".removesuffix(".0")

@@ -7,6 +7,7 @@ from django import template
 from django.utils.safestring import mark_safe
 
 from detector.heatmaps import heatmap_uri
+from detector.images import limit_megabytes
 from detector.models import Detection
 
 register = template.Library()
@@ -100,7 +101,7 @@ def milliseconds(value: float | None) -> str:
 @register.filter
 def megabytes(byte_count: int) -> str:
     """A limit in bytes as "15 MB" (binary, as the setting counts)."""
-    return f"{byte_count / 1024**2:.1f}".rstrip("0").rstrip(".") + " MB"
+    return f"{limit_megabytes(byte_count)} MB"
 
 
 @register.filter

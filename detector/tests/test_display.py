@@ -77,7 +77,7 @@ def test_milliseconds_reads_like_a_stopwatch(value: float | None, expected: obje
 
 
 @pytest.mark.parametrize(
-    ("byte_count", "expected"), [(15 * 1024**2, "15 MB"), (1024**2 + 1024**2 // 2, "1.5 MB"), (10 * 1024**2, "10 MB")]
+    ("byte_count", "expected"), [(15 * 1024**2, "15 MB"), (1024**2 + 1024**2 // 2, "1.5 MB"), (9_999_999, "9.5 MB")]
 )
 def test_megabytes_drops_needless_decimals(byte_count: int, expected: object) -> None:
     assert display.megabytes(byte_count) == expected

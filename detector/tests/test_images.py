@@ -322,7 +322,10 @@ def test_decompression_bombs_are_refused_by_their_header(width: int, height: int
         (b"", {}, "empty", "empty"),
         (b"x" * 2_000_000, {"max_bytes": 1_048_576}, "too_large", "2 MB; at most 1 MB"),
         (bytes(1_048_577), {"max_bytes": 1_048_576}, "too_large", "1.1 MB; at most 1 MB"),
-        (make_picture(200, 100), {"max_pixels": 19_999}, "too_many_pixels", "megapixels"),
+        (bytes(10_000_001), {"max_bytes": 10_000_000}, "too_large", "9.6 MB; at most 9.5 MB"),
+        (make_picture(200, 100), {"max_pixels": 19_999}, "too_many_pixels", "0.1 megapixels; at most 0.019999"),
+        (bomb(8160, 6144), {}, "too_many_pixels", "50.2 megapixels; at most 50"),  # as some phones take them
+        (bomb(5000, 2501), {"max_pixels": 12_500_000}, "too_many_pixels", "12.6 megapixels; at most 12.5"),
         (make_picture(640, 31), {}, "too_small", "640 x 31"),
     ],
 )

@@ -14,7 +14,7 @@ from detector import services
 from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
 from detector.images import decode_image
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict
-from detector.templatetags.display import PERCENT, percent
+from detector.templatetags.display import PERCENT, megabytes, percent
 
 WORDS = {"real": "Real", "fake": "Fake"}
 
@@ -115,7 +115,7 @@ def _read(path: Path) -> bytes:
         data = file.read(limit + 1)
     if len(data) > limit:
         # Said here, because decode_image() would take the part that was read for the whole file.
-        raise InvalidImage(f"The file is too large; at most {limit / 1024**2:g} MB are accepted.", code="too_large")
+        raise InvalidImage(f"The file is too large; at most {megabytes(limit)} are accepted.", code="too_large")
     return data
 
 

@@ -17,7 +17,8 @@
     const minutes = Math.ceil(seconds / 60);
     return inUnits(Math.floor(minutes / 60), "h", minutes % 60, "min");
   }
-  const inMegabytes = (bytes) => `${Math.max(0.1, bytes / 1024 ** 2).toFixed(1).replace(/\.0$/, "")} MB`;
+  const inTenths = (count, unit, round) => Math.max(1, round((count * 10) / unit)) / 10;
+  const inMegabytes = (bytes, round = Math.round) => `${inTenths(bytes, 1024 ** 2, round)} MB`;
   // Of one file: a small one is not 0.1 MB.
   const inBytes = (count) =>
     count >= 100_000 ? inMegabytes(count) : count >= 1024 ? `${Math.round(count / 1024)} KB` : `${count} bytes`;
@@ -128,7 +129,9 @@
         return "This file is empty.";
       }
       if (maxBytes && file.size > maxBytes) {
-        return `This file is ${inMegabytes(file.size)}; at most ${inMegabytes(maxBytes)} are accepted. A smaller copy will do.`;
+        // Rounded apart: what is just over the limit must not read as if it fitted.
+        const size = inMegabytes(file.size, Math.ceil);
+        return `This file is ${size}; at most ${inMegabytes(maxBytes, Math.floor)} are accepted. A smaller copy will do.`;
       }
       if (file.type && !file.type.startsWith("image/")) {
         return "This file is not a photo.";
@@ -165,7 +168,8 @@
         describe(file, `${width} × ${height} px · `);
         picture.hidden = false;
         if (maxMegapixels && width * height > maxMegapixels * 1e6 && !problem) {
-          refuse(`This photo has ${((width * height) / 1e6).toFixed(1)} megapixels; at most ${maxMegapixels} are accepted.`);
+          const megapixels = inTenths(width * height, 1e6, Math.ceil);
+          refuse(`This photo has ${megapixels} megapixels; at most ${maxMegapixels} are accepted.`);
         }
       };
       picture.src = URL.createObjectURL(file);
@@ -313,7 +317,7 @@
         showAllowance(0);
         wait(Math.max(1, Math.ceil(seconds)));
       } else if (request.status === 413) {
-        refuse(body.error || `This file is too large; at most ${inMegabytes(maxBytes)} are accepted.`);
+        refuse(body.error || `This file is too large; at most ${inMegabytes(maxBytes, Math.floor)} are accepted.`);
       } else if (body.error) {
         showError(body.error);
       } else if (request.status === 403) {

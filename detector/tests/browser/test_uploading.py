@@ -246,14 +246,23 @@ def waiting_s(browser: Browser) -> int:
 def test_a_file_that_is_too_large_is_not_even_sent(
     browser: Browser, picture: Callable[..., str], settings: Settings
 ) -> None:
-    settings.MAX_UPLOAD_BYTES = 300_000
+    settings.MAX_UPLOAD_BYTES = 1024 * 1024
     browser.open("/")
-    choose(browser, picture("huge.jpg", make_jpeg() + bytes(400_000)))
+    choose(browser, picture("huge.jpg", make_jpeg() + bytes(1024 * 1024)))
     browser.find(SUBMIT).click()
-    assert browser.sees("at most 0.3 MB are accepted", "#upload-error")
+    assert browser.sees("This file is 1.1 MB; at most 1 MB are accepted.", "#upload-error")  # by some KB
     assert browser.path == "/"
     browser.open("/")
     assert browser.sees("5 of 5 uploads left")
+
+
+def test_a_photo_of_too_many_pixels_is_not_even_sent(
+    browser: Browser, picture: Callable[..., str], settings: Settings
+) -> None:
+    settings.MAX_UPLOAD_PIXELS = 1_000_000
+    browser.open("/")
+    choose(browser, picture("wide.jpg", make_jpeg(1001, 1000)))
+    assert browser.sees("This photo has 1.1 megapixels; at most 1 are accepted.", "#upload-error")
 
 
 def test_what_the_server_refuses_is_said_in_place(browser: Browser, picture: Callable[..., str]) -> None:
