@@ -108,7 +108,7 @@ def _refused(request: HttpRequest, detection: Detection, sentence: str) -> HttpR
 
 def _what_was_said(written: Review, detection: Detection) -> str:
     return format_html(
-        'Added for {}: {}. The machine says {}. <a href="{}">Look again</a>',
+        'Added for <bdi>{}</bdi>: {}. The machine says {}. <a href="{}">Look again</a>',
         detection.original_name or "the unnamed picture",
         written.get_verdict_display(),
         machine_words(detection),

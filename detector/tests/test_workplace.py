@@ -99,7 +99,7 @@ def test_a_stale_review_is_refused_with_what_changed_and_can_be_sent_again(revie
     look = reviewer.get(page(detection)).context["look"]
     make_review(detection, "fake", reviewer=make_user("vera"), note="Two left ears.")
     response = reviewer.post(page(detection), {"verdict": "real", "note": "Studio light.", "look": look})
-    for text in ("was not saved", "vera said", "Two left ears.", "Studio light."):
+    for text in ("was not saved", "vera said", "“<bdi>Two left ears.</bdi>”", "Studio light."):
         assertContains(response, text, status_code=HTTPStatus.CONFLICT)
     assert [review.verdict for review in detection.reviews_so_far()] == ["fake"]
     again = {"verdict": "real", "note": "Studio light.", "look": response.context["look"]}
@@ -276,7 +276,7 @@ def test_what_was_decided_and_what_the_machine_says_is_told_afterwards(reviewer:
     response = decide(reviewer, queued(detection))
     assertRedirects(response, queued(following), fetch_redirect_response=False)
     response = reviewer.get(response["Location"])
-    assertContains(response, "Added for &lt;b&gt;.jpg: Real. The machine says Fake, uncertain (50.0")
+    assertContains(response, "Added for <bdi>&lt;b&gt;.jpg</bdi>: Real. The machine says Fake, uncertain (50.0")
 
 
 SECRETS = ["Fake", "90.0", "objects", "It is me.", "heatmap", "evidence__boxes", "vera", "Second opinion", "Objected"]

@@ -1,4 +1,5 @@
 import pytest
+from django.utils import timezone
 
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import make_detection
@@ -149,3 +150,25 @@ def test_the_uploader_objects_with_a_sentence(browser: Browser) -> None:
     assert browser.sees("You object to this result")
     assert browser.sees("It is me, at my sister's wedding.", ".review")
     assert browser.all(".confirm--appeal") == []
+
+
+# How far right of the objection's words the day of its date begins.
+DISTANCE = """
+    const line = document.querySelector(".review__title + .small");
+    const range = document.createRange();
+    const texts = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+    while (!texts.nextNode().textContent.includes(arguments[0])) {}
+    range.selectNodeContents(texts.currentNode);
+    const words = range.getBoundingClientRect();
+    range.setStart(line.querySelector("time").firstChild, 0);
+    range.setEnd(line.querySelector("time").firstChild, 1);
+    return range.getBoundingClientRect().left - words.right;
+"""
+
+
+@pytest.mark.parametrize("words", ["It is me", "\u05d6\u05d5 \u05d0\u05e0\u05d9", "It is me\u202e"])
+def test_an_objection_in_any_script_leaves_its_date_alone(browser: Browser, words: str) -> None:
+    detection = make_detection(0.9, appealed_at=timezone.now(), appeal_text=words)
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    assert browser.script(DISTANCE, words) >= 0
