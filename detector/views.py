@@ -160,8 +160,7 @@ def _upload_page(request: HttpRequest, form: UploadForm, status: int = HTTPStatu
 def detection_show(request: HttpRequest, pk: UUID) -> HttpResponse:
     _claim_late(request)
     detection = _visible(request, pk)
-    if not detection.is_owned_by(request):
-        workplace.remember_seen(request, detection.pk)
+    workplace.remember_file_seen(request, detection)
     return _detection_page(request, detection)
 
 

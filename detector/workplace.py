@@ -52,6 +52,13 @@ def remember_seen(request: HttpRequest, *keys: object) -> None:
     request.session[SEEN_FIELD] = [*before, *now]
 
 
+def remember_file_seen(request: HttpRequest, detection: Detection) -> None:
+    """The same of the detection and of all copies of its file, which have the same answer, for staff alone."""
+    if settings.REVIEW_BLIND and request.user.is_staff:
+        copies = (match.detection.pk for match in known.matches(detection) if match.is_same_file)
+        remember_seen(request, detection.pk, *copies)
+
+
 def remember_all_seen(request: HttpRequest) -> None:
     """The same of whoever sees or downloads more answers than a session can hold: of all that there are by now."""
     if settings.REVIEW_BLIND:
@@ -93,9 +100,7 @@ def _review(request: HttpRequest, detection: Detection) -> HttpResponse:
     except (PictureGone, OwnUpload) as error:
         return _refused(request, detection, str(error))
     messages.success(request, _what_was_said(written, detection))
-    if settings.REVIEW_BLIND:
-        # The same file has the same answer.
-        remember_seen(request, *(match.detection.pk for match in known.matches(detection) if match.is_same_file))
+    remember_file_seen(request, detection)
     if IN_QUEUE not in request.GET:
         return redirect("admin:detector_detection_change", detection.pk)
     return redirect(following or _queue_start(request))

@@ -367,6 +367,17 @@ def test_the_page_of_a_copy_shows_the_answer_to_it_too(reviewer: Client, setting
     assert not Review.objects.get().is_blind
 
 
+@pytest.mark.parametrize("is_own", [False, True])
+def test_the_result_of_a_copy_shows_the_answer_too(reviewer: Client, settings: Settings, is_own: bool) -> None:
+    settings.REVIEW_BLIND = True
+    data = make_jpeg()
+    owner = User.objects.get(username="grace") if is_own else make_user("ada")
+    detection, copy = make_detection(0.5, data=data), make_detection(0.5, data=data, owner=owner)
+    reviewer.get(copy.get_absolute_url())
+    decide(reviewer, page(detection))
+    assert not Review.objects.get().is_blind
+
+
 def test_what_the_machine_says_of_a_file_is_told_of_its_copies_too(reviewer: Client, settings: Settings) -> None:
     settings.REVIEW_BLIND = True
     data = make_jpeg()
