@@ -96,6 +96,12 @@ def test_another_share_of_fakes_is_stated_beside_the_model_s(
 
 
 @pytest.mark.django_db
+def test_of_a_source_of_fakes_alone_no_balance_is_claimed(client: Client, model_dir: Path) -> None:
+    write_metrics(model_dir, {"test": {"overall": FIGURES, "by_source": {"swaps": {"n": 7, "n_real": 0, "n_fake": 7}}}})
+    assertContains(client.get(URL), "with as many fakes as genuine photos, where a set or source has both")
+
+
+@pytest.mark.django_db
 def test_deliveries_and_left_out_kinds_are_shown(client: Client, model_dir: Path) -> None:
     delivered = {**FIGURES, "auc": 0.8771, "auc_change": -0.0358}
     write_metrics(model_dir, {"test": {"overall": FIGURES}})
