@@ -16,7 +16,7 @@ from detector.images import DISPLAY_SIDE, decode_again, encode_jpeg
 from detector.models import Detection
 from detector.ratelimits import LimiterUnavailable
 from detector.room import get_room
-from detector.templatetags.display import duration
+from detector.templatetags.display import seconds
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
         return None  # then no uploads are taken that it could hold up
     if not allowance.is_exceeded:
         return None
-    sentence = f"That was one picture too many. The next one can be seen in {duration(allowance.seconds_left)}."
+    sentence = f"That was one picture too many. The next one can be seen in {seconds(allowance.seconds_left)}."
     headers = {"Retry-After": str(allowance.seconds_left), "Cache-Control": "no-store"}
     return HttpResponse(sentence, status=HTTPStatus.TOO_MANY_REQUESTS, content_type="text/plain", headers=headers)
 

@@ -24,7 +24,7 @@ from django.utils.crypto import salted_hmac
 from detector import ratelimits
 from detector.ratelimits import LimiterUnavailable, client_network, counting, parse_rate
 from detector.responses import refuse
-from detector.templatetags.display import duration
+from detector.templatetags.display import seconds
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,6 @@ def locked_out(request: HttpRequest, response: HttpResponse | None = None, crede
 
 
 def too_many(request: HttpRequest, retry_after: int) -> HttpResponse:
-    sentence = f"Those were too many attempts. Try again in {duration(retry_after)}."
+    sentence = f"Those were too many attempts. Try again in {seconds(retry_after)}."
     status = HTTPStatus.TOO_MANY_REQUESTS
     return refuse(request, "registration/limited.html", status, sentence, retry_after=retry_after)

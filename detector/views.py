@@ -33,7 +33,7 @@ from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
 from detector.responses import detection_gone, picture_too_large, refuse, unknown_host, unreadable, wants_json
 from detector.room import get_room
-from detector.templatetags.display import duration, seconds
+from detector.templatetags.display import seconds
 from detector.visitors import ensure_visitor_key, keep_session, late_visitor_key, offer_visitor_key
 from detector.whole_bodies import CUT_SHORT
 
@@ -238,7 +238,7 @@ def _already_appealed(request: HttpRequest, detection: Detection) -> HttpRespons
 
 
 def _appeals_used_up(request: HttpRequest, detection: Detection, allowance: ratelimits.Allowance) -> HttpResponse:
-    sentence = f"That was one objection too many. The next one is possible in {duration(allowance.seconds_left)}."
+    sentence = f"That was one objection too many. The next one is possible in {seconds(allowance.seconds_left)}."
     response = _appeal_refused(request, detection, HTTPStatus.TOO_MANY_REQUESTS, sentence)
     response["Retry-After"] = str(allowance.seconds_left)
     return response

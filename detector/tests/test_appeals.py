@@ -141,6 +141,13 @@ def test_a_script_is_told_that_it_cannot_object(visitor: Client, kind: dict[str,
     assert response.json() == {"error": "You can object to a result once, and while its photo is there."}
 
 
+def test_who_comes_back_when_they_are_told_is_not_too_early(visitor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    used_up = ratelimits.Allowance(limit=10, period_s=86400, used=11, seconds_left=5403)
+    monkeypatch.setattr(ratelimits, "take_appeal", lambda request: used_up)
+    response = appeal(visitor, make_detection())
+    assertContains(response, "possible in 1 h 31 min.", status_code=HTTPStatus.TOO_MANY_REQUESTS)
+
+
 def test_someone_else_s_result_cannot_be_objected_to(visitor: Client) -> None:
     staff = Client()
     staff.force_login(make_user("root", is_staff=True, is_superuser=True))
