@@ -1,7 +1,9 @@
 """Settings of the site. Everything that differs between machines comes from the environment (see .env.example)."""
 
+import contextlib
 import importlib.util
 import os
+import re
 import sys
 import zoneinfo
 from pathlib import Path
@@ -72,10 +74,12 @@ def env_path(name: str, default: str) -> Path:
 
 
 def env_database() -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = environ.Env.db_url_config(env_text("DATABASE_URL", "sqlite:///db.sqlite3"))
-    except ValueError:
-        config = {}
+    address = env_text("DATABASE_URL", "sqlite:///db.sqlite3")
+    config: dict[str, Any] = {}
+    # Without the third slash django-environ takes another file, or a database in memory, empty in each process.
+    if not address.startswith("sqlite:") or re.fullmatch("sqlite://(/[^?]+.*|:memory:)", address):
+        with contextlib.suppress(ValueError):
+            config = environ.Env.db_url_config(address)
     if config.get("ENGINE") not in ENGINES:
         # Without its value, which may hold a password.
         raise ImproperlyConfigured(
