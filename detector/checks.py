@@ -37,6 +37,7 @@ RATES = (
     "LOGIN_RATE",
     "SIGNUP_RATE",
 )
+MOST_THREADS = 2_147_483_647  # what an integer of the networks' library holds
 METRICS_TOKEN_LENGTH = 16
 MOST_RETENTION_DAYS = 36_500  # a hundred years; a date before the year 1 cannot be reckoned back to
 # How much of two names has to be the same, from 0 to 1, for one to be a slip for the other.
@@ -45,6 +46,8 @@ LEAST_LIKENESS = 0.85
 
 @register(Tags.models, deploy=True)
 def check_model(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if settings.PREDICTOR_THREADS > MOST_THREADS:
+        return []  # said by check_numbers; the networks' library would print the whole model
     try:
         services.active_predictor()
     except ModelUnavailable as error:
@@ -115,6 +118,12 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     numbers = {name: getattr(settings, name) for name in AT_LEAST_ONE}
     return errors_of(
         *((number < 1, f"{name} is {number}", "It has to be 1 or more.", "E005") for name, number in numbers.items()),
+        (
+            settings.PREDICTOR_THREADS > MOST_THREADS,
+            f"PREDICTOR_THREADS is {settings.PREDICTOR_THREADS}",
+            f"It is a number of threads, at most {MOST_THREADS}.",
+            "E016",
+        ),
         (
             settings.TRUSTED_PROXY_COUNT < 0,
             f"TRUSTED_PROXY_COUNT is {settings.TRUSTED_PROXY_COUNT}",

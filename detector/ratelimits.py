@@ -32,6 +32,7 @@ LOGIN_GROUP = "detector.login"
 NAME_GROUP = "detector.login_name"
 SIGNUP_GROUP = "detector.signup"
 PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_PERIOD_S = 36_500 * 86400  # a hundred years; neither Redis nor Python's dates can reckon with any number
 # Each is a key to ask for, so a limit above this is counted in django-ratelimit's windows alone.
 MOST_SLOTS = 500
 # Whoever has one IPv6 address has 2**64 of them.
@@ -76,7 +77,7 @@ def parse_rate(rate: str) -> tuple[int, int]:
     """A rate such as "5/m" or "20/30s" as the number of uploads and the seconds in which they may be made.
 
     Raises:
-        ValueError: It is not written like that, or allows nothing.
+        ValueError: It is not written like that, allows nothing, or goes on for ever.
     """
     match = re.fullmatch(r"(\d+)/(\d*)([smhd])", rate)
     if match is None:
@@ -84,6 +85,8 @@ def parse_rate(rate: str) -> tuple[int, int]:
     limit, period_s = int(match[1]), int(match[2] or 1) * PERIODS_S[match[3]]
     if limit == 0 or period_s == 0:
         raise ValueError(f"{rate!r} allows no upload at all.")
+    if period_s > LONGEST_PERIOD_S:
+        raise ValueError(f"The period of {rate!r} is too long.")
     return limit, period_s
 
 

@@ -45,9 +45,11 @@ def found() -> list[str]:
         ("UPLOAD_RATE", "5/0m", "detector.E004"),
         ("UPLOAD_RATE", "5/m; 9/h", "detector.E004"),
         ("UPLOAD_RATE", "", "detector.E004"),
+        ("UPLOAD_RATE", "5/99999999999999d", "detector.E004"),
         ("PICTURE_RATE", "many", "detector.E004"),
         ("APPEAL_RATE", "often", "detector.E004"),
         ("LOGIN_FAILURE_RATE", "5", "detector.E004"),
+        ("LOGIN_FAILURE_RATE", "5/36501d", "detector.E004"),
         ("LOGIN_NAME_RATE", "30", "detector.E004"),
         ("LOGIN_RATE", "0/h", "detector.E004"),
         ("SIGNUP_RATE", "many", "detector.E004"),
@@ -56,7 +58,9 @@ def found() -> list[str]:
         ("MAX_FACES", 0, "detector.E005"),
         ("PREDICTOR_THREADS", 0, "detector.E005"),
         ("HISTORY_PAGE_SIZE", 0, "detector.E005"),
+        ("PREDICTOR_THREADS", 2**31, "detector.E016"),
         ("REVIEWERS_NEEDED", 0, "detector.E005"),
+        ("WEB_CONCURRENCY", 0, "detector.E005"),
         ("DETECTIONS_AT_ONCE", 0, "detector.E005"),
         ("DETECTIONS_WAITING", -1, "detector.E009"),
         ("RETENTION_DAYS", -1, "detector.E008"),
@@ -112,6 +116,13 @@ def test_a_broken_model_is_an_error_of_the_deployment(settings: Settings, tmp_pa
     assert found() == []
     with pytest.raises(ImproperlyConfigured, match=r"detector\.E001: No verdict can be given"):
         checks.require_sound_setup()
+
+
+@pytest.mark.model
+def test_too_many_threads_are_told_in_one_sentence() -> None:
+    told = run("manage.py", "check", "--deploy", PREDICTOR_THREADS=str(2**31)).stderr
+    assert "(detector.E016) PREDICTOR_THREADS is 2147483648." in told
+    assert "Traceback" not in told
 
 
 def test_a_deployment_without_redis_is_warned(settings: Settings) -> None:
