@@ -62,6 +62,17 @@ def test_each_picture_gets_a_line(
     assert code == 0
 
 
+@pytest.mark.parametrize("fake_probabilities", [(0.1,), ()])
+@pytest.mark.parametrize("is_picture", [True, False])
+def test_a_name_that_is_no_text_gets_its_line(
+    predictor: FakePredictor, tmp_path: Path, fake_probabilities: tuple[float, ...], is_picture: bool
+) -> None:
+    predictor.fake_probabilities = fake_probabilities
+    write(Path(os.fsdecode(bytes(tmp_path / "pictures") + b"/a\n\xff.jpg")), make_jpeg() if is_picture else b"none")
+    lines, _, _ = detect(tmp_path / "pictures")
+    assert [line.encode().decode().partition(": ")[0] for line in lines] == [f"{tmp_path}/pictures/a\\n\\udcff.jpg"]
+
+
 def test_json_says_everything_about_a_judged_picture(predictor: FakePredictor, tmp_path: Path) -> None:
     predictor.fake_probabilities = (0.75, 0.25)
     picture = write(tmp_path / "a.png", make_picture(file_format="PNG"))

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from detector import services
 from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
 from detector.images import decode_image
+from detector.logs import in_one_line
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict
 from detector.templatetags.display import PERCENT, megabytes, percent
 
@@ -97,16 +98,18 @@ def _result(prediction: Prediction) -> dict[str, Any]:
 
 
 def describe(record: dict[str, Any]) -> str:
+    # A file name may hold line breaks, or bytes that are no text and that no terminal takes.
+    path = in_one_line(record["path"])
     if record["status"] == "error":
-        return f"{record['path']}: error: {record['error']}"
+        return f"{path}: error: {record['error']}"
     if record["status"] == "no_face":
-        return f"{record['path']}: no face found, so no verdict"
+        return f"{path}: no face found, so no verdict"
     found = len(record["faces"]) + record["unjudged_faces"]
     judged = f"{len(record['faces'])} of " if record["unjudged_faces"] else ""
     verdict = WORDS[record["verdict"]] + (", uncertain" if record["is_uncertain"] else "")
     real = percent(record["real_probability"]).replace(PERCENT, "%")
     faces = f"{judged}{found} face{'' if found == 1 else 's'}"
-    return f"{record['path']}: {verdict}, {real} real ({faces})"
+    return f"{path}: {verdict}, {real} real ({faces})"
 
 
 def _read(path: Path) -> bytes:
