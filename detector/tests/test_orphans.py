@@ -87,9 +87,10 @@ def test_an_empty_storage_is_fine(media_root: Path) -> None:
     assert remove() == ["Removed 0 files that no detection knows."]
 
 
-def test_a_negative_age_is_refused() -> None:
+@pytest.mark.parametrize("hours", [-1.0, 1e9, float("inf"), float("nan")])
+def test_an_age_that_cannot_be_is_refused(hours: float) -> None:
     with pytest.raises(CommandError, match="0 or more"):
-        remove(older_than_hours=-1)
+        remove(older_than_hours=hours)
 
 
 def test_one_that_cannot_be_removed_keeps_no_other(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

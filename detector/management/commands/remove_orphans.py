@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from detector.orphans import orphans
 
 DEFAULT_HOURS = 24
+MOST_HOURS = 36_500 * 24  # a hundred years; a date before the year 1 cannot be reckoned back to
 
 
 class Command(BaseCommand):
@@ -23,8 +24,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["older_than_hours"] < 0:
-            raise CommandError(f"--older-than-hours is {options['older_than_hours']:g}; it has to be 0 or more.")
+        if not 0 <= options["older_than_hours"] <= MOST_HOURS:
+            raise CommandError(
+                f"--older-than-hours is {options['older_than_hours']:g}; it has to be 0 or more, at most {MOST_HOURS}."
+            )
         removed = failed = 0
         for name in orphans(older_than=timedelta(hours=options["older_than_hours"])):
             try:
