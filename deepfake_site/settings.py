@@ -421,6 +421,7 @@ LOGGING = {
     "filters": {
         "request_id": {"()": "detector.logs.RequestIdFilter"},
         "client_fault": {"()": "detector.logs.ClientFaultFilter"},
+        "refusal": {"()": "detector.logs.RefusalFilter"},
     },
     "formatters": {
         "line": {
@@ -434,7 +435,7 @@ LOGGING = {
         "console": {
             "class": "logging.StreamHandler",
             "formatter": LOG_FORMAT,
-            "filters": ["request_id", "client_fault"],
+            "filters": ["request_id", "client_fault", "refusal"],
         },
     },
     "root": {"handlers": ["console"], "level": "WARNING"},

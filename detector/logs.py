@@ -22,6 +22,9 @@ NUMBERS = {"status", "byte_count", "duration_ms"}
 # Shaped like an address; whether it is one is for `ipaddress` to say.
 IPV4_SHAPE = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
 IPV6_SHAPE = re.compile(r"(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+# gunicorn's words for a request that it could not read, up to the quotation, and for one whose answer broke.
+REFUSAL = re.compile(r"Invalid request from ip=\S*: [^:'\"]*")
+BROKEN_ANSWER = "Error handling request %s %s"
 
 
 def without_addresses(text: str) -> str:
@@ -54,6 +57,24 @@ class ClientFaultFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("django.security.") and record.levelno == logging.ERROR:
             record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
+class RefusalFilter(logging.Filter):
+    """Lets every record of gunicorn pass without what the client sent.
+
+    It quotes the line that it could not read, be that of the address, of a header or of the body, and tells the whole
+    address where an answer broke: each may hold what was asked for, a cookie or part of a form.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name != "gunicorn.error":
+            return True
+        if refusal := REFUSAL.match(record.getMessage()):
+            record.msg, record.args = refusal[0].rstrip(": "), ()
+        elif record.msg == BROKEN_ANSWER and isinstance(record.args, tuple):
+            method, address = record.args
+            record.args = (method, str(address).partition("?")[0])
         return True
 
 

@@ -1,12 +1,14 @@
 """Request ids, log records, readiness and metrics: what an operator sees of a running server."""
 
 import functools
+import inspect
 import io
 import json
 import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import gunicorn.workers.base
 import psutil
 import pytest
 from django.core.cache import caches
@@ -33,7 +36,14 @@ from benchmarks.browser import Browser
 from detector import metrics, services
 from detector import readiness as readiness_module
 from detector.exceptions import ModelUnavailable
-from detector.logs import LineFormatter, OneObjectFormatter, RequestIdFilter, without_addresses
+from detector.logs import (
+    BROKEN_ANSWER,
+    LineFormatter,
+    OneObjectFormatter,
+    RefusalFilter,
+    RequestIdFilter,
+    without_addresses,
+)
 from detector.predictor import Prediction
 from detector.private_redis import PrivateRedis, dies_with_parent
 from detector.readiness import Readiness
@@ -174,6 +184,7 @@ def line_of(record: logging.LogRecord) -> str:
     handler = logging.StreamHandler(stream := io.StringIO())
     handler.setFormatter(LineFormatter("{levelname} {request_id} {message}", style="{"))
     handler.addFilter(RequestIdFilter())
+    handler.addFilter(RefusalFilter())
     handler.handle(record)
     return stream.getvalue()
 
@@ -187,6 +198,13 @@ def test_nobody_makes_up_a_line_with_what_they_ask_for() -> None:
     asked = {"U": "/é\r\nERROR - made up\x1b[31m\u2028\u202e"}
     line = line_of(logging.LogRecord("gunicorn.access", logging.INFO, "", 0, "GET %(U)s", (asked,), None))
     assert line == "INFO - GET /é\\r\\nERROR - made up\\x1b[31m\\u2028\\u202e\n"
+
+
+def test_where_an_answer_broke_is_told_without_the_query() -> None:
+    assert BROKEN_ANSWER in inspect.getsource(gunicorn.workers.base)
+    arguments = ("GET", "/admin/?q=secret")
+    line = line_of(logging.LogRecord("gunicorn.error", logging.ERROR, "", 0, BROKEN_ANSWER, arguments, None))
+    assert line == "ERROR - Error handling request GET /admin/\n"
 
 
 def test_a_traceback_keeps_its_lines() -> None:
@@ -501,3 +519,23 @@ def test_two_processes_log_and_count_as_one(server: tuple[psutil.Popen, Path], r
     log = (folder / "log").read_text()
     for private in ("203.0.113", "198.51.100", "secret", TOKEN, "a.jpg"):
         assert private not in log
+
+
+@pytest.mark.redis
+def test_what_gunicorn_cannot_read_is_not_quoted(server: tuple[psutil.Popen, Path], redis_server: PrivateRedis) -> None:
+    process, folder = server
+    port = port_of(process)
+    refused = {
+        b"GET /?hidden-query\r\n\r\n": "Invalid HTTP request line",
+        b"GET / HTTP/1.1\r\nCookie hidden-cookie\r\n\r\n": "Invalid HTTP Header",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nhidden\r\n": "Invalid chunk size",
+    }
+    for request in refused:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(request)
+            while client.recv(4096):
+                pass
+    log = folder / "log"
+    lines = [f'Invalid request from ip=127.0.0.1: {said}"' for said in refused.values()]
+    assert eventually(lambda: all(line in log.read_text() for line in lines), 20)
+    assert "hidden" not in log.read_text()
