@@ -121,6 +121,21 @@ def test_the_band_reaches_into_both_verdicts(real_probability: float, verdict: V
 
 
 @pytest.mark.parametrize(
+    ("fake_probability", "verdict", "is_uncertain"),
+    [
+        (0.75, Verdict.FAKE, False),
+        (0.5, Verdict.FAKE, True),
+        (0.125, Verdict.REAL, True),
+    ],
+)
+def test_where_the_band_begins_and_ends(fake_probability: float, verdict: Verdict, is_uncertain: bool) -> None:
+    """With halves, quarters and eighths, of which floating point makes nothing else."""
+    rule = DecisionRule(0.5, uncertain_above=0.25, uncertain_up_to=0.875)
+    assert rule.verdict(fake_probability) is verdict
+    assert rule.is_uncertain(fake_probability) is is_uncertain
+
+
+@pytest.mark.parametrize(
     ("first", "asked", "result"),
     [
         (0.01, False, 0.01),
@@ -148,6 +163,15 @@ def test_a_second_opinion_that_is_beyond_float32_is_a_number(opinion: float) -> 
     probability, _cam = both(np.zeros((64, 64, 3), np.uint8))
     assert probability == pytest.approx(opinion, abs=0.001)
     assert 0.0 < probability < 1.0
+
+
+def test_without_the_second_opinion_that_it_needs_there_is_no_score() -> None:
+    def broken(face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        raise AnalysisFailed("LiteRT failed.")
+
+    both = TwoNetworks(FakeClassifier(0.5), broken, asked_between=(0.05, 0.8))
+    with pytest.raises(AnalysisFailed):
+        both(np.zeros((64, 64, 3), np.uint8))
 
 
 def test_another_prior_shifts_every_probability_by_the_same_odds() -> None:
