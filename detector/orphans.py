@@ -12,13 +12,14 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
+from detector import pending
 from detector.models import PICTURE_FOLDER, THUMBNAIL_FOLDER, Detection
 
 BATCH = 500
 
 
 def orphans(*, older_than: timedelta) -> Iterator[str]:
-    """The names of all files in the storage that are older than that and belong to no detection.
+    """The names of all files in the storage that are older than that, belong to no detection and are in nobody's work.
 
     Raises:
         OSError: The storage cannot be read.
@@ -53,10 +54,12 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _unknown(names: list[str]) -> list[str]:
+    # Asked before the rows: a note goes only after its row has come, so what is being stored is in one of the answers.
+    noted = pending.noted()
     keys = [key for name in names if (key := _key(name))]
     rows = Detection.objects.filter(pk__in=keys).values_list("image", "thumbnail")
     known = {file for row in rows for file in row}
-    return [name for name in names if name not in known]
+    return [name for name in names if name not in known and _key(name) not in noted]
 
 
 def _key(name: str) -> UUID | None:

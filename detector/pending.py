@@ -81,6 +81,11 @@ def forget(pk: UUID) -> None:
     default_storage.delete(_path(pk))
 
 
+def noted() -> set[UUID]:
+    """What there is a note on: somebody is at it, or it is left to settle_abandoned()."""
+    return {UUID(name) for name in _names()}
+
+
 def settle_abandoned() -> int:
     """Settles what was left half done, and returns how many files that removed.
 

@@ -5,10 +5,12 @@ import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from detector import pending
 from detector.models import Detection
 from detector.tests.factories import make_detection
 
@@ -71,6 +73,31 @@ def test_young_files_stay_since_their_row_may_be_about_to_come(media_root: Path)
     assert files(media_root) == lost
     age(media_root, lost, by_s=3600)
     assert remove(older_than_hours=0.5)[-1] == "Removed 2 files that no detection knows."
+
+
+def test_what_is_being_stored_stays_whatever_its_age(media_root: Path) -> None:
+    detection = make_detection()
+    lost = forget_row(detection)
+    pending.note(detection.pk, lost, is_first=True)
+
+    assert remove(older_than_hours=0) == ["Removed 0 files that no detection knows."]
+    pending.forget(detection.pk)
+    assert remove(older_than_hours=0)[-1] == "Removed 2 files that no detection knows."
+
+
+def test_what_is_stored_between_the_questions_stays(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its note is gone when the notes are listed, which tells that its row is there."""
+    detection = make_detection()
+    stored = forget_row(detection)
+
+    def no_notes() -> set[UUID]:
+        if not Detection.objects.exists():
+            detection.save(force_insert=True)
+        return set()
+
+    monkeypatch.setattr(pending, "noted", no_notes)
+    assert remove(older_than_hours=0) == ["Removed 0 files that no detection knows."]
+    assert files(media_root) == stored
 
 
 def test_what_is_not_named_like_a_picture_of_ours_stays(media_root: Path) -> None:

@@ -14,7 +14,8 @@ MOST_HOURS = 36_500 * 24  # a hundred years; a date before the year 1 cannot be 
 class Command(BaseCommand):
     help = (
         "Remove the files of pictures and thumbnails that belong to no detection, as a restored backup may bring them "
-        "along. Younger ones than --older-than-hours stay: their row may be about to come. Rows are not changed."
+        "along. What is being stored or deleted at the time stays, and so do younger ones than --older-than-hours. "
+        "Rows are not changed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
