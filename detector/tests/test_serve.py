@@ -234,6 +234,16 @@ def test_a_database_without_migrations_stops_the_start(serve: Callable[..., Site
     assert "manage.py migrate" in site.output()
 
 
+@pytest.mark.parametrize("folder", ["none", "empty"])
+def test_static_files_that_are_not_collected_stop_the_start(
+    serve: Callable[..., Site], tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    site = serve(DEBUG="false", STATIC_ROOT=str(tmp_path / folder))
+    assert site.process.wait(START_TIMEOUT_S) == 1
+    assert "manage.py collectstatic" in site.output()
+
+
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
@@ -85,7 +86,9 @@ class Command(BaseCommand):
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database lacks migrations: run `manage.py migrate` (`make run` does it).")
         connection.close()
-        if not settings.DEBUG and not Path(settings.STATIC_ROOT).is_dir():
+        # The manifest is written last, and without it every page is a 500.
+        manifest = Path(settings.STATIC_ROOT, ManifestStaticFilesStorage.manifest_name)
+        if settings.HASHED_STATIC_FILES and not manifest.is_file():
             raise CommandError(
                 "The static files are not collected: run `manage.py collectstatic` (`make run` does it)."
             )
