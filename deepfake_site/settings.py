@@ -253,11 +253,16 @@ if MEDIA_S3_BUCKET:
         raise ImproperlyConfigured("MEDIA_S3_BUCKET needs the packages of requirements-s3.txt: run `make s3`.")
     if MEDIA_X_ACCEL:
         raise ImproperlyConfigured("MEDIA_X_ACCEL is for pictures on disk; with MEDIA_S3_BUCKET it has to be false.")
+    MEDIA_S3_ENDPOINT = env_text("MEDIA_S3_ENDPOINT")
+    if MEDIA_S3_ENDPOINT and not re.match("https?://[^/]", MEDIA_S3_ENDPOINT):
+        raise ImproperlyConfigured(
+            f"MEDIA_S3_ENDPOINT is {MEDIA_S3_ENDPOINT!r}; it has to be an address such as https://minio.example.org."
+        )
     STORAGES["default"] = {
         "BACKEND": "detector.storages.PictureStorage",
         "OPTIONS": {
             "bucket_name": MEDIA_S3_BUCKET,
-            "endpoint_url": env_text("MEDIA_S3_ENDPOINT") or None,
+            "endpoint_url": MEDIA_S3_ENDPOINT or None,
             "region_name": env_text("MEDIA_S3_REGION") or None,
             # Without them boto3 looks where it always does: AWS_* variables, ~/.aws, the machine's role.
             "access_key": env_text("MEDIA_S3_ACCESS_KEY") or None,

@@ -378,3 +378,11 @@ def test_missing_packages_are_named_with_what_installs_them() -> None:
 def test_nginx_cannot_send_what_is_in_a_bucket() -> None:
     done = settings_with("import deepfake_site.settings", MEDIA_S3_BUCKET="b", MEDIA_X_ACCEL="true")
     assert "MEDIA_X_ACCEL is for pictures on disk" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["minio.example.org", "minio.example.org:9000", "s3://minio.example.org", "https://"]
+)
+def test_an_endpoint_that_is_no_address_stops_the_start(endpoint: str) -> None:
+    done = settings_with("import deepfake_site.settings", MEDIA_S3_BUCKET="b", MEDIA_S3_ENDPOINT=endpoint)
+    assert f"MEDIA_S3_ENDPOINT is '{endpoint}'; it has to be an address" in done.stderr
