@@ -2,7 +2,8 @@
 # The targets that prepare (virtual environment, packages, .env) do so once and again only when their inputs change.
 
 PYTHON ?= python3
-HOST ?= 127.0.0.1
+# Not ?=: some shells keep this machine's name in the environment as HOST, and it would be open to the network.
+HOST := 127.0.0.1
 PORT ?= 8000
 TRAIN_ARGS ?=
 EVALUATE_ARGS ?=

@@ -74,6 +74,12 @@ def test_run_compiles_what_it_serves_even_where_python_would_not(checkout: Path)
     assert compiled == {"deepfake_site", "detector"}
 
 
+def test_run_listens_elsewhere_only_when_make_is_told_so(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "this-machine")
+    assert "serve --host 127.0.0.1 " in make(checkout, "--dry-run", "run").stdout
+    assert "serve --host 0.0.0.0 " in make(checkout, "--dry-run", "run", "HOST=0.0.0.0").stdout
+
+
 def test_image_and_benchmark_compile_the_same() -> None:
     (command,) = re.findall(r"^COMPILE := \S+/python (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert f"RUN python {command}\n" in (ROOT / "deploy" / "Dockerfile").read_text("utf-8")
