@@ -216,7 +216,7 @@ def counting() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise LimiterUnavailable("Redis does not answer, so nothing can be counted.") from error
+        raise LimiterUnavailable(f"Redis does not answer, so nothing can be counted: {error}") from error
 
 
 def client_key(request: HttpRequest) -> str:

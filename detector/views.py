@@ -210,7 +210,8 @@ def detection_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
         return _appeal_refused(request, detection, HTTPStatus.BAD_REQUEST, str(form.errors["sentence"][0]))
     try:
         allowance = ratelimits.take_appeal(request)
-    except LimiterUnavailable:
+    except LimiterUnavailable as error:
+        logger.error("Nobody can object: %s", error)
         return _appeal_refused(request, detection, HTTPStatus.SERVICE_UNAVAILABLE, APPEALS_PAUSED_SENTENCE)
     if allowance.is_exceeded:
         return _appeals_used_up(request, detection, allowance)

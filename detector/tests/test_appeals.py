@@ -184,7 +184,7 @@ def test_objections_are_limited_apart_from_uploads(visitor: Client, settings: Se
     assert Detection.objects.exclude(appealed_at=None).count() == 2
 
 
-def test_without_redis_no_objection_is_taken_in(client: Client, settings: Settings) -> None:
+def test_without_redis_no_objection_is_taken_in(client: Client, settings: Settings, logged: list[str]) -> None:
     settings.CACHES = {**settings.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
     ada = make_user("ada")
     client.force_login(ada)
@@ -192,6 +192,7 @@ def test_without_redis_no_objection_is_taken_in(client: Client, settings: Settin
     response = appeal(client, detection)
     assertContains(response, "cannot be taken in right now", status_code=HTTPStatus.SERVICE_UNAVAILABLE)
     assert detection.appealed_at is None
+    assert "Nobody can object: REDIS_URL is not set, so nothing can be counted." in logged
 
 
 def test_the_reviewer_reads_the_objection(visitor: Client) -> None:
