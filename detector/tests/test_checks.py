@@ -231,6 +231,11 @@ def test_an_empty_setting_is_none() -> None:
     assert shown(*empty, **empty) == expected
 
 
+def test_pictures_are_opened_to_the_group_where_nginx_sends_them_and_to_nobody_else() -> None:
+    names = ["FILE_UPLOAD_PERMISSIONS", "FILE_UPLOAD_DIRECTORY_PERMISSIONS"]
+    assert [oct(int(mode)) for mode in shown(*names, MEDIA_X_ACCEL="true")] == ["0o640", "0o750"]
+
+
 def test_a_postgresql_that_is_gone_is_not_waited_for() -> None:
     """What libpq takes; the address may say otherwise. How long it is, was measured between two network namespaces."""
     program = "import json, deepfake_site.settings as s; print(json.dumps(s.DATABASES['default']['OPTIONS']))"

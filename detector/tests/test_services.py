@@ -1,4 +1,5 @@
 import errno
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ def test_a_detection_keeps_what_the_model_said_and_the_bytes_as_they_came(
     assert Path(detection.image.path).read_bytes() == data
     assert max(decode_image(Path(detection.thumbnail.path).read_bytes()).pixels.shape) == 256
     assert len(stored(media_root)) == 2
+
+
+@pytest.mark.django_db
+def test_nobody_else_on_the_machine_reads_what_is_stored(predictor: FakePredictor, media_root: Path) -> None:
+    create()
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in media_root.rglob("*")}
+    assert modes == {(True, 0o700), (False, 0o600)}
 
 
 @pytest.mark.django_db
