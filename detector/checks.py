@@ -182,6 +182,20 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     ]
 
 
+@register(Tags.security, deploy=True)
+def check_proxies(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if not settings.HTTPS or settings.TRUSTED_PROXY_COUNT:
+        return []
+    return [
+        Warning(
+            "HTTPS is true and TRUSTED_PROXY_COUNT is 0: no proxy is believed to have been asked by https.",
+            hint="Behind one, every page redirects to itself until it is counted; without one, gunicorn needs its own "
+            "certificate.",
+            id="detector.W003",
+        )
+    ]
+
+
 @register("detector")
 def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     others = [name for name in os.environ if name not in settings.ENV_NAMES]

@@ -132,6 +132,16 @@ def test_a_deployment_without_redis_is_warned(settings: Settings) -> None:
     assert checks.check_redis(None) == []
 
 
+@pytest.mark.parametrize(
+    ("https", "proxies", "expected"), [(True, 0, ["detector.W003"]), (True, 1, []), (False, 0, []), (False, 1, [])]
+)
+def test_https_without_a_proxy_is_warned_of(
+    settings: Settings, https: bool, proxies: int, expected: list[str]
+) -> None:
+    settings.HTTPS, settings.TRUSTED_PROXY_COUNT = https, proxies
+    assert [problem.id for problem in checks.check_proxies(None)] == expected
+
+
 @pytest.mark.django_db
 def test_a_missing_model_stops_no_preparation(settings: Settings, tmp_path: Path) -> None:
     settings.MODEL_DIR = tmp_path / "absent"
@@ -173,6 +183,7 @@ def test_the_documented_production_settings_are_clean_to_django() -> None:
         *["-W", "error", "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
         SECRET_KEY="5d0b8ad6e8b14b1f9b3e7b2a6c8f4e1d7a9c3b5f2e6d8a1c4f7b9e3d5a8c2f6b",
         HTTPS="true",
+        TRUSTED_PROXY_COUNT="1",
         REDIS_URL="redis://127.0.0.1:6379/0",
     )
     assert ended.returncode == 0, ended.stderr
