@@ -35,6 +35,8 @@ PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_PERIOD_S = 36_500 * 86400  # a hundred years; neither Redis nor Python's dates can reckon with any number
 # Each is a key to ask for, so a limit above this is counted in django-ratelimit's windows alone.
 MOST_SLOTS = 500
+# How some proxies write an address: 192.0.2.1:5711, [2001:db8::1] or [2001:db8::1]:5711.
+WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[0-9A-Fa-f:.]+)\](:[0-9]+)?")
 # Whoever has one IPv6 address has 2**64 of them.
 IPV6_PREFIX = 64
 
@@ -253,9 +255,12 @@ def _client_address(request: HttpRequest) -> str:
     if trusted == 0:
         return connection
     entries = [entry.strip() for entry in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-    if len(entries) < trusted or _parse_address(entries[-trusted]) is None:
+    if len(entries) < trusted:
         return connection
-    return str(entries[-trusted])
+    address = entries[-trusted]
+    if match := WITH_PORT.fullmatch(address):
+        address = match["v4"] or match["v6"]
+    return connection if _parse_address(address) is None else address
 
 
 def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
