@@ -196,9 +196,21 @@ class Config:
         return cls(**values)
 
 
-# What `make train` runs: the three stages above, then the last two once more, longer; and another network that sees
-# more of the sources with both classes, more of their counterparts and tighter crops.
+# What `make train` runs: the three stages above, then the last two once more, longer; and the same for another network
+# that sees more of the sources with both classes, more of their counterparts and tighter crops.
 _STAGES = Config().stages
+_SECOND_LARGER = (
+    replace(_STAGES[1], matched_boost=1.7),
+    replace(
+        _STAGES[2],
+        epochs=6,
+        learning_rate=6e-4,
+        augmentation=0.35,
+        pair_share=0.4,
+        matched_boost=1.6,
+        margins=(1.0, 2.0),
+    ),
+)
 FULL = Config(
     seed=20261129,
     stages=(*_STAGES, replace(_STAGES[1], epochs=5), replace(_STAGES[2], epochs=8, learning_rate=6e-4)),
@@ -208,16 +220,9 @@ FULL = Config(
     refit_splits=("train", "val"),
     second_stages=(
         replace(_STAGES[0], epochs=6, matched_boost=1.8),
-        replace(_STAGES[1], matched_boost=1.7),
-        replace(
-            _STAGES[2],
-            epochs=6,
-            learning_rate=6e-4,
-            augmentation=0.35,
-            pair_share=0.4,
-            matched_boost=1.6,
-            margins=(1.0, 2.0),
-        ),
+        *_SECOND_LARGER,
+        replace(_SECOND_LARGER[0], epochs=5),
+        replace(_SECOND_LARGER[1], epochs=8),
     ),
     second_seed=20261130,
 )
