@@ -1,7 +1,6 @@
 """The limit as users meet it: two real server processes, one Redis, requests at the same moment."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from benchmarks.browser import Answer, Browser
 from detector.private_redis import PrivateRedis, dies_with_parent
+from detector.templatetags.display import seconds
 from detector.tests.factories import make_jpeg
 
 pytestmark = pytest.mark.redis
@@ -118,7 +118,7 @@ def test_of_ten_uploads_at_once_exactly_five_get_through(site: Site, redis_serve
         if answer.status == 429:
             wait = int(answer.headers["Retry-After"])
             assert 1 <= wait <= 24 * 3600
-            assert re.search(rf"\b{wait} seconds", answer.text())
+            assert f'<strong data-countdown="{wait}">{seconds(wait)}</strong>' in answer.text()
 
 
 def test_forged_addresses_get_no_more_through(site: Site, redis_server: PrivateRedis) -> None:
