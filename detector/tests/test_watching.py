@@ -528,7 +528,8 @@ def test_what_gunicorn_cannot_read_is_not_quoted(server: tuple[psutil.Popen, Pat
     refused = {
         b"GET /?hidden-query\r\n\r\n": "Invalid HTTP request line",
         b"GET / HTTP/1.1\r\nCookie hidden-cookie\r\n\r\n": "Invalid HTTP Header",
-        b"POST /about/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nhidden\r\n": "Invalid chunk size",
+        b"POST /about/ HTTP/1.1\r\nHost: localhost\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nhidden\r\n": "Invalid chunk size",
     }
     for request in refused:
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
