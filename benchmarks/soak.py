@@ -119,9 +119,7 @@ def _logged(site: RunningSite) -> list[str]:
     return [line for line in lines if (" WARNING " in line or " ERROR " in line) and "Bad Request" not in line]
 
 
-def report(
-    samples: list[float], minutes: float, answers: Counter[int], growth: float, reasons: Counter[str]
-) -> None:
+def report(samples: list[float], minutes: float, answers: Counter[int], growth: float, reasons: Counter[str]) -> None:
     """Prints the comparison and ends the process with an error if a bar does not hold."""
     per_minute = len(samples) / minutes
     # Half a minute, after the first minute and at the end; in a short run a quarter of it, after the first third.

@@ -130,5 +130,3 @@ def _linger(sock: socket.socket) -> None:
     except OSError:
         pass
     _shut(sock, socket.SHUT_RD)
-
-

@@ -65,9 +65,7 @@ def _changed(config: Config, **values: Any) -> Config:
     return replace(config, stages=(first, replace(second, **values)))
 
 
-BLENDS = _changed(
-    SHORT, pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True
-)
+BLENDS = _changed(SHORT, pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True)
 REFIT = replace(BLENDS, refit=1e-3, refit_views=2)
 # What is compared, each with one more idea than the one above.
 VARIANTS = {

@@ -145,9 +145,7 @@ def _covered(side: int, start: float, end: float) -> keras.KerasTensor:
     """Returns (side,) float32: how much of each of so many equal cells lies between start and end, 0 to 1."""
     cells = keras.ops.cast(keras.ops.arange(side), "float32")
     count = keras.ops.cast(side, "float32")
-    return keras.ops.clip(
-        keras.ops.minimum(cells + 1, end * count) - keras.ops.maximum(cells, start * count), 0.0, 1.0
-    )
+    return keras.ops.clip(keras.ops.minimum(cells + 1, end * count) - keras.ops.maximum(cells, start * count), 0.0, 1.0)
 
 
 def _strides() -> list[int]:

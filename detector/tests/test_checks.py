@@ -135,9 +135,7 @@ def test_a_deployment_without_redis_is_warned(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("https", "proxies", "expected"), [(True, 0, ["detector.W003"]), (True, 1, []), (False, 0, []), (False, 1, [])]
 )
-def test_https_without_a_proxy_is_warned_of(
-    settings: Settings, https: bool, proxies: int, expected: list[str]
-) -> None:
+def test_https_without_a_proxy_is_warned_of(settings: Settings, https: bool, proxies: int, expected: list[str]) -> None:
     settings.HTTPS, settings.TRUSTED_PROXY_COUNT = https, proxies
     assert [problem.id for problem in checks.check_proxies(None)] == expected
 

@@ -127,7 +127,6 @@ def test_the_name_of_a_file_is_not_markup(visitor: Client) -> None:
     assertNotContains(response, "<script>alert")
 
 
-
 @pytest.mark.parametrize("network_ms", [0.0, 0.0004])
 def test_a_stage_that_was_not_reached_has_no_time(visitor: Client, admin_client: Client, network_ms: float) -> None:
     stages = {"decode": 1.0, "faces": 2.0, "network": network_ms, "total": 3.0}

@@ -59,7 +59,7 @@ def export(**options: Any) -> str:
         ("'=1", "'=1"),
         # A semicolon ends a cell where it is the list separator.
         ("x;=1+1;.jpg", "x;'=1+1;.jpg"),
-        ('x; "=1"', "x;' \"=1\""),
+        ('x; "=1"', 'x;\' "=1"'),
         ("first\n-1", "first\n'-1"),
         ("first; second\nthird", "first; second\nthird"),
     ],

@@ -150,9 +150,7 @@ def test_agreement_counts_pairs_of_reviewers() -> None:
     ("counts", "reference", "expected"),
     [([5, 5], [50, 50], 0.0), ([10, 0], [0, 10], 5.5355), ([1, 1], [0, 0], None), ([0, 0], [1, 1], None)],
 )
-def test_the_population_stability_index(
-    counts: list[int], reference: list[int], expected: float | None
-) -> None:
+def test_the_population_stability_index(counts: list[int], reference: list[int], expected: float | None) -> None:
     found = population_stability(counts, reference)
     assert found == (expected if expected is None else pytest.approx(expected, abs=1e-3))
 
@@ -166,9 +164,7 @@ def test_the_population_stability_index(
         ([5, 0], [0, 0], None),
     ],
 )
-def test_drift_is_what_chance_does_not_explain(
-    counts: list[int], reference: list[int], expected: float | None
-) -> None:
+def test_drift_is_what_chance_does_not_explain(counts: list[int], reference: list[int], expected: float | None) -> None:
     found = drift(counts, reference)
     assert found == (expected if expected is None else pytest.approx(expected, abs=1e-3))
 
