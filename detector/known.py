@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from django.db.models import Q
+
 from detector.models import HASH_BANDS, Detection, DetectionQuerySet, ReviewVerdict
 from detector.similarity import NEAR_DISTANCE, distance, from_bands, is_telling
 
@@ -24,11 +26,13 @@ class Match:
 def matches(detection: Detection, *, among: DetectionQuerySet | None = None, most: int = MOST_SHOWN) -> list[Match]:
     """The nearest others, the same file first, then by distance, then the newest."""
     others = (Detection.objects.all() if among is None else among).exclude(pk=detection.pk)
-    same = others.filter(sha256=detection.sha256).newest_first().values_list("pk", flat=True)[:most]
+    # Two files whose SHA-256 nobody has computed yet need not be the same.
+    is_same_file = Q(sha256=detection.sha256) if detection.sha256 else Q(pk__in=[])
+    same = others.filter(is_same_file).newest_first().values_list("pk", flat=True)[:most]
     found: list[tuple[object, int, bool]] = [(key, 0, True) for key in same]
     value = detection.perceptual_hash
     if value is not None and is_telling(value) and len(found) < most:
-        nearest = near_keys(others.exclude(sha256=detection.sha256), value)[: most - len(found)]
+        nearest = near_keys(others.exclude(is_same_file), value)[: most - len(found)]
         found += [(key, bits, False) for key, bits in nearest]
     # Mostly there are none; then nothing but keys was asked for.
     by_key = others.for_list().in_bulk([key for key, *_ in found]) if found else {}

@@ -130,6 +130,18 @@ def test_a_detection_from_before_there_were_hashes_has_no_near_ones() -> None:
 
 
 @pytest.mark.django_db
+def test_files_without_a_sha256_are_not_taken_for_one(visitor: Client) -> None:
+    """As `hash_uploads` has not been run, or could not read them."""
+    data = make_jpeg()
+    other, near, mine = upload(make_jpeg(seed=1), sha256=""), upload(remade(data), sha256=""), upload(data, sha256="")
+    make_review(other, "real")
+    assert [(match.detection, match.is_same_file) for match in known.matches(mine)] == [(near, False)]
+    assertNotContains(visitor.get(mine.get_absolute_url()), "was uploaded before")
+    make_review(near, "real")
+    assertContains(visitor.get(mine.get_absolute_url()), "the review does not settle yours")
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("change", "sentence"), [(lambda data: data, "This very file"), (remade, "the review does not settle yours")]
 )
