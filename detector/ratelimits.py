@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.core.cache import caches
@@ -68,11 +68,10 @@ class NoSharedCache(BaseCache):
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
 
-    def add(self, *args: Any, **kwargs: Any) -> bool:
+    def refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise LimiterUnavailable("REDIS_URL is not set, so nothing can be counted.")
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        raise LimiterUnavailable("REDIS_URL is not set, so nothing can be counted.")
+    add = get = set = refuse
 
 
 def parse_rate(rate: str) -> tuple[int, int]:

@@ -282,9 +282,10 @@ def test_a_disk_that_is_nearly_full_is_not_ready(client: Client, ready: Settings
 
 
 @pytest.mark.django_db
-def test_a_missing_redis_setting_is_not_ready(client: Client, ready: Settings) -> None:
+def test_a_missing_redis_setting_is_not_ready(client: Client, ready: Settings, logged: list[str]) -> None:
     ready.CACHES = {**ready.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
     assert parts(client, 503) == {**ALL, "redis": False}
+    assert logged == ["Not ready, redis: REDIS_URL is not set, so nothing can be counted."]
 
 
 @pytest.mark.django_db
