@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -165,6 +166,27 @@ def test_a_path_that_does_not_exist_is_an_error(predictor: FakePredictor, tmp_pa
     (record,) = records(tmp_path / "absent.jpg")
     assert record["error"] == "The file could not be read: No such file or directory."
     assert detect(tmp_path / "absent.jpg")[2] == 1
+
+
+@pytest.mark.parametrize("closed", ["photos", "photos/inner"])
+def test_a_folder_that_cannot_be_searched_is_an_error(
+    predictor: FakePredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    """Patched, since whoever runs the suite may be root, to whom none is closed."""
+    write(tmp_path / "photos" / "inner" / "a.jpg")
+    scandir = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path) == tmp_path / closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        lines, summary, code = detect(tmp_path / "photos")
+    (line,) = lines
+    assert line.startswith(f"{tmp_path / closed}: error: The file could not be read: ")
+    assert (summary, code) == ("1 picture: 0 judged, 0 without a face, 1 failed\n", 1)
 
 
 def test_a_file_over_the_limit_is_not_read_to_its_end(

@@ -123,11 +123,16 @@ def _read(path: Path) -> bytes:
 
 
 def _pictures(given: Path) -> Iterator[Path]:
-    """The path itself, or every file below it in a steady order. Links to folders are not followed into circles."""
+    """The path itself, or every file below it in a steady order. Links to folders are not followed into circles.
+
+    A folder that cannot be searched is one of them: to read it fails for the same reason, which is then told.
+    """
     if not given.is_dir():
         yield given
         return
-    for folder, subfolders, names in os.walk(given):
+    closed: list[OSError] = []
+    for folder, subfolders, names in os.walk(given, onerror=closed.append):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         files = (Path(folder) / name for name in sorted(names) if not name.startswith("."))
         yield from (file for file in files if file.is_file())
+    yield from (Path(error.filename) for error in closed)
