@@ -12,8 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError, NotSupportedError
-from django.db.models import F, Max, Min, Q, QuerySet
-from django.db.models.functions import Coalesce
+from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
@@ -23,7 +22,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from detector import exports, known, quality_report, services, workplace
-from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review, ReviewNeed
+from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review, ReviewNeed, uncertain
 from detector.presentation import faces_for_display, score_words
 from detector.similarity import from_text
 from detector.templatetags.display import percent
@@ -538,11 +537,8 @@ class MachineAnswerFilter(admin.SimpleListFilter):
         answer = self.value()
         if answer is None:
             return queryset
-        # As DecisionRule.is_uncertain() has it.
-        band = Q(machine_verdict="fake", probability_real__gt=F("uncertain_above"))
-        band |= Q(machine_verdict="real", probability_real__lte=Coalesce("uncertain_up_to", "threshold"))
         reviews = queryset.filter(machine_verdict=answer.removeprefix("uncertain_"))
-        reviews = reviews.alias(probability_real=1.0 - F("fake_probability"))
+        band = uncertain("machine_verdict")
         return reviews.filter(band) if answer.startswith("uncertain_") else reviews.exclude(band)
 
 

@@ -8,8 +8,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce
+from django.db.models.lookups import GreaterThan, LessThanOrEqual
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -389,6 +390,15 @@ def rule_of(row: "Detection | Review") -> DecisionRule:
     """The rule that a row keeps, which was in force when its verdict was given."""
     up_to = row.threshold if row.uncertain_up_to is None else row.uncertain_up_to
     return DecisionRule(row.threshold, row.uncertain_above, up_to)
+
+
+def uncertain(verdict: str) -> Q:
+    """What `rule_of(row).is_uncertain` says, asked of the database; `verdict` is the field of the machine's."""
+    # Not the probability of a fake with 1.0 less the edge, which is rounded otherwise.
+    real_probability = 1.0 - F("fake_probability")
+    leans_to_fake = Q(**{verdict: "fake"}) & Q(GreaterThan(real_probability, F("uncertain_above")))
+    up_to = Coalesce("uncertain_up_to", "threshold")
+    return leans_to_fake | Q(**{verdict: "real"}) & Q(LessThanOrEqual(real_probability, up_to))
 
 
 class QueuedDetection(Detection):

@@ -8,14 +8,10 @@ from django.db.models import Count, F, Min, Q, Sum
 from django.db.models.functions import TruncWeek
 from django.utils import timezone
 
-from detector.models import Detection, UploadWeek
+from detector.models import Detection, UploadWeek, uncertain
 from detector.quality import BINS, FAKE, REAL
 
-# What DecisionRule.is_uncertain says, asked of the database.
-IS_UNCERTAIN = {
-    REAL: Q(verdict=REAL, fake_probability__gte=1.0 - F("uncertain_up_to")),  # unknown, so false, where that is null
-    FAKE: Q(verdict=FAKE, fake_probability__lt=1.0 - F("uncertain_above")),
-}
+IS_UNCERTAIN = uncertain("verdict")
 # What was never kept could not come to review.
 WAS_KEPT = ~Q(picture_removed_at=F("created_at"))
 COUNTS = ("n", "real", "uncertain_real", "uncertain_fake", "score_sum", "not_kept")
@@ -111,8 +107,8 @@ def _count(starts: list[datetime]) -> dict[datetime, dict[str, Figures]]:
         .annotate(
             n=Count("pk", filter=WAS_KEPT),
             real=Count("pk", filter=WAS_KEPT & Q(verdict=REAL)),
-            uncertain_real=Count("pk", filter=WAS_KEPT & IS_UNCERTAIN[REAL]),
-            uncertain_fake=Count("pk", filter=WAS_KEPT & IS_UNCERTAIN[FAKE]),
+            uncertain_real=Count("pk", filter=WAS_KEPT & Q(verdict=REAL) & IS_UNCERTAIN),
+            uncertain_fake=Count("pk", filter=WAS_KEPT & Q(verdict=FAKE) & IS_UNCERTAIN),
             score_sum=Sum("fake_probability", filter=WAS_KEPT, default=0.0),
             not_kept=Count("pk", filter=~WAS_KEPT),
             **bins,

@@ -43,6 +43,16 @@ def test_what_is_kept_is_what_was_counted() -> None:
     assert kept[0]["bins"] == [1, 0, 1, 0, 0, 1, 0, 0, 0, 2]
 
 
+@pytest.mark.parametrize("score", [0.05, 0.1, 0.15, 0.2, 0.25, 0.299, 0.3, 0.35, 0.5, 0.65, 0.699, 0.7, 0.701, 0.95])
+@pytest.mark.parametrize("up_to", [None, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+def test_the_edges_of_the_band_are_where_the_rule_has_them(score: float, up_to: float | None) -> None:
+    """In floating point 1 - 0.7 is more than 0.3, and 1 - 0.3 is not less than 0.7."""
+    detection = make_detection(score, uncertain_up_to=up_to)
+    (week,) = upload_weeks.weeks_since(None)
+    assert week["uncertain_fake"] == (detection.answer == "uncertain_fake")
+    assert week["uncertain_real"] == (detection.answer == "uncertain_real")
+
+
 def test_a_deletion_has_its_week_counted_again(
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
