@@ -47,12 +47,9 @@ class Command(BaseCommand):
             self.stderr.write(f"{detection.pk}: {reason}")
 
     def _waiting(self) -> Iterator[Detection]:
-        """By key, so that what was skipped does not come again and a million take no more memory than a few."""
-        waiting = Detection.objects.without_hashes().for_list().order_by("pk")
+        waiting = Detection.objects.without_hashes().for_list()
         with tqdm(total=waiting.count(), disable=None, leave=False, unit="picture", file=sys.stderr) as progress:
-            batch = list(waiting[:BATCH])
-            while batch:
+            for batch in waiting.batches(BATCH):
                 for detection in batch:
                     yield detection
                     progress.update()
-                batch = list(waiting.filter(pk__gt=batch[-1].pk)[:BATCH])

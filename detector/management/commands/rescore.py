@@ -118,14 +118,11 @@ class Command(BaseCommand):
         )
 
     def _batches(self) -> Iterator[list[Detection]]:
-        """All with a picture, by key: a million take no more memory than a few, and none is left open while writing."""
-        waiting = Detection.objects.exclude(image="").defer("faces", "timings_ms").order_by("pk")
+        waiting = Detection.objects.exclude(image="").for_list()
         with tqdm(total=waiting.count(), disable=None, leave=False, unit="picture", file=sys.stderr) as progress:
-            batch = list(waiting[:BATCH])
-            while batch:
+            for batch in waiting.batches(BATCH):
                 yield batch
                 progress.update(len(batch))
-                batch = list(waiting.filter(pk__gt=batch[-1].pk)[:BATCH])
 
     def _compare(self, detection: Detection, score: Score, verdict: Verdict, counts: Counter[str]) -> None:
         before = detection.verdict or "no verdict"

@@ -54,12 +54,9 @@ class Command(BaseCommand):
             self.stdout.write("Nothing was stored.")
 
     def _reviewed(self) -> Iterator[Detection]:
-        """By key: a million take no more memory than a few, and none is left open while writing."""
-        reviewed = Detection.objects.filter(review_count__gt=0).for_list().order_by("pk")
+        reviewed = Detection.objects.filter(review_count__gt=0).for_list()
         with tqdm(total=reviewed.count(), disable=None, leave=False, unit="detection", file=sys.stderr) as progress:
-            batch = list(reviewed[:BATCH])
-            while batch:
+            for batch in reviewed.batches(BATCH):
                 for detection in batch:
                     yield detection
                     progress.update()
-                batch = list(reviewed.filter(pk__gt=batch[-1].pk)[:BATCH])
