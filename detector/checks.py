@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from detector import services
 from detector.exceptions import ModelUnavailable
-from detector.ratelimits import parse_rate
+from detector.ratelimits import MOST_DAYS, parse_rate
 
 AT_LEAST_ONE = (
     "DETECTIONS_AT_ONCE",
@@ -39,7 +39,6 @@ RATES = (
 )
 MOST_THREADS = 2_147_483_647  # what an integer of the networks' library holds
 METRICS_TOKEN_LENGTH = 16
-MOST_RETENTION_DAYS = 36_500  # a hundred years; a date before the year 1 cannot be reckoned back to
 # How much of two names has to be the same, from 0 to 1, for one to be a slip for the other.
 LEAST_LIKENESS = 0.85
 
@@ -137,9 +136,9 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
             "E009",
         ),
         (
-            not 0 <= settings.RETENTION_DAYS <= MOST_RETENTION_DAYS,
+            not 0 <= settings.RETENTION_DAYS <= MOST_DAYS,
             f"RETENTION_DAYS is {settings.RETENTION_DAYS}",
-            f"It is a number of days, at most {MOST_RETENTION_DAYS}; 0 keeps pictures until somebody deletes them.",
+            f"It is a number of days, at most {MOST_DAYS}; 0 keeps pictures until somebody deletes them.",
             "E008",
         ),
         (

@@ -32,7 +32,7 @@ LOGIN_GROUP = "detector.login"
 NAME_GROUP = "detector.login_name"
 SIGNUP_GROUP = "detector.signup"
 PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-LONGEST_PERIOD_S = 36_500 * 86400  # a hundred years; neither Redis nor Python's dates can reckon with any number
+MOST_DAYS = 36_500  # a hundred years; neither Redis nor Python's dates, which begin with year 1, reckon with any number
 # Each is a key to ask for, so a limit above this is counted in django-ratelimit's windows alone.
 MOST_SLOTS = 500
 # How some proxies write an address: 192.0.2.1:5711, [2001:db8::1] or [2001:db8::1]:5711.
@@ -86,7 +86,7 @@ def parse_rate(rate: str) -> tuple[int, int]:
     limit, period_s = int(match[1]), int(match[2] or 1) * PERIODS_S[match[3]]
     if limit == 0 or period_s == 0:
         raise ValueError(f"{rate!r} allows no upload at all.")
-    if period_s > LONGEST_PERIOD_S:
+    if period_s > MOST_DAYS * PERIODS_S["d"]:
         raise ValueError(f"The period of {rate!r} is too long.")
     return limit, period_s
 

@@ -6,9 +6,10 @@ from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError
 
 from detector.orphans import orphans
+from detector.ratelimits import MOST_DAYS
 
 DEFAULT_HOURS = 24
-MOST_HOURS = 36_500 * 24  # a hundred years; a date before the year 1 cannot be reckoned back to
+MOST_HOURS = MOST_DAYS * 24
 
 
 class Command(BaseCommand):
