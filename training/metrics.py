@@ -1,6 +1,5 @@
 """The one set of figures that training, reports and CI use."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from detector.predictor import DecisionRule
+from detector.quality import wilson
 
 METRICS = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece", "decided", "decided_error")
 _BINS = 15
@@ -184,16 +184,8 @@ def intervals(
             bounds[f"{name}_ci"] = [low, high]
         elif name in _SHARES:
             counted = np.isin(y_true, _SHARES[name])
-            bounds[f"{name}_ci"] = _wilson(low, len(set(members[counted].tolist())))
+            bounds[f"{name}_ci"] = list(wilson(low, len(set(members[counted].tolist()))))
     return bounds
-
-
-def _wilson(share: float, count: int) -> list[float]:
-    """Returns Wilson's 95 % interval of a share (0 to 1) among so many."""
-    spread = 1.959964**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return [max(0.0, middle - half), min(1.0, middle + half)]
 
 
 def table_row(
