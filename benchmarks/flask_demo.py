@@ -1,4 +1,4 @@
-"""The typical demo of such a detector, as tutorials build it: the baseline of `benchmarks/http.py`.
+"""The typical demo of such a detector, as tutorials build it: the baseline of `benchmarks/web.py`.
 
 One Flask file on the development server: the upload is saved to disk under its own name, read back with Keras'
 `load_img` at 224 x 224, and given to `model.predict`. It finds no faces, keeps no row and draws no heat map. The

@@ -165,7 +165,7 @@ def blend_fake(pixels: Pixels, keypoints: NDArray[np.float32], rng: Generator, d
         pixels: (side, side, 3) uint8 RGB, the real face.
         keypoints: (6, 2) float32 in px of `pixels`.
         rng: Source of all randomness.
-        donor: Another real face with keypoints.
+        donor: A picture whose face, real or not, may be the one that is blended in.
     """
     source: Pixels | None = None
     if rng.random() < 0.5:
