@@ -117,13 +117,13 @@ def flask_demo(folder: Path) -> Iterator[RunningSite]:
 
 @contextmanager
 def this_project(
-    folder: Path, *, database_url: str = "", settings: dict[str, str] | None = None, arguments: tuple[str, ...] = ()
+    folder: Path, *, database_url: str = "", settings: dict[str, str] | None = None
 ) -> Iterator[RunningSite]:
     """This project under `manage.py serve`, with a database and uploads in the folder."""
     environment = site_environment(folder, database_url) | (settings or {})
     prepare(environment)
     port = free_port()
-    command = [sys.executable, "manage.py", "serve", "--port", str(port), *arguments]
+    command = [sys.executable, "manage.py", "serve", "--port", str(port)]
     site = RunningSite(command, environment, port=port, log=folder / "serve.log")
     try:
         yield site

@@ -23,16 +23,16 @@ class Match:
     is_disputed: bool = False  # whether people said something else of others like it
 
 
-def matches(detection: Detection, *, among: DetectionQuerySet | None = None, most: int = MOST_SHOWN) -> list[Match]:
+def matches(detection: Detection, *, among: DetectionQuerySet | None = None) -> list[Match]:
     """The nearest others, the same file first, then by distance, then the newest."""
     others = (Detection.objects.all() if among is None else among).exclude(pk=detection.pk)
     # Two files whose SHA-256 nobody has computed yet need not be the same.
     is_same_file = Q(sha256=detection.sha256) if detection.sha256 else Q(pk__in=[])
-    same = others.filter(is_same_file).newest_first().values_list("pk", flat=True)[:most]
+    same = others.filter(is_same_file).newest_first().values_list("pk", flat=True)[:MOST_SHOWN]
     found: list[tuple[object, int, bool]] = [(key, 0, True) for key in same]
     value = detection.perceptual_hash
-    if value is not None and is_telling(value) and len(found) < most:
-        nearest = near_keys(others.exclude(is_same_file), value)[: most - len(found)]
+    if value is not None and is_telling(value) and len(found) < MOST_SHOWN:
+        nearest = near_keys(others.exclude(is_same_file), value)[: MOST_SHOWN - len(found)]
         found += [(key, bits, False) for key, bits in nearest]
     # Mostly there are none; then nothing but keys was asked for.
     by_key = others.for_list().in_bulk([key for key, *_ in found]) if found else {}
