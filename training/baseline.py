@@ -23,11 +23,10 @@ from training.augment import evaluation_input
 from training.card import write_card
 from training.data import SPLITS, FacePicture, limited, load_pictures, read_manifest, without_copies
 from training.evaluate import rounded
-from training.export import write_atomically
 from training.leave_one_out import folds, masks
 from training.metrics import table_row
 from training.model import build_backbone, load_backbone_weights
-from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR
+from training.paths import BACKBONE_WEIGHTS, FACES_DIR, MODEL_DIR, RUNS_DIR, write_atomically
 
 Features = dict[str, tuple[list[FacePicture], NDArray[np.float32]]]
 

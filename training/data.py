@@ -16,6 +16,7 @@ import detector.faces
 from detector.faces import BoundingBox, DetectedFace, FaceDetector
 from detector.images import DecodedImage, decode_image
 from detector.preprocessing import scaled_sides
+from training.paths import write_atomically
 
 Box = tuple[float, float, float, float]  # left, top, width, height in px
 REAL, FAKE = 0, 1
@@ -176,7 +177,7 @@ def load_pictures(
         pictures.append(_face_picture(sample, image.pixels, boxes[sample.path], yunet))
     if cache_path and len(boxes) > known:
         cache_path.parent.mkdir(parents=True, exist_ok=True)
-        cache_path.write_text(json.dumps(boxes))
+        write_atomically(cache_path, json.dumps(boxes).encode())
     return pictures
 
 

@@ -23,9 +23,8 @@ from detector.images import decode_image
 from detector.predictor import DecisionRule, Predictor, load_predictor
 from training.card import write_card
 from training.data import KINDS, Sample, limited, manifest_sha256, overlapping, read_manifest, without_copies
-from training.export import write_atomically
 from training.metrics import METRICS, reliability, roc_points, table_row
-from training.paths import FACES_DIR, MODEL_DIR
+from training.paths import FACES_DIR, MODEL_DIR, write_atomically
 
 Pixels = NDArray[np.uint8]
 

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from training.calibration import Calibration
 from training.config import Config
 from training.data import CLASSES, FAKE, REAL
 from training.model import CLASSIFIER, KINDS_CLASSIFIER, averaged_to_features, fake_log_odds, part_masks
+from training.paths import write_atomically
 
 NAME = "mobilenet_v2"
 PARITY_TOLERANCE = 1e-4
@@ -223,15 +222,6 @@ def code_version() -> str:
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes the file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
 
 
 def _fixed_input(rng: np.random.Generator, index: int) -> NDArray[np.uint8]:

@@ -26,9 +26,8 @@ from training.card import write_card
 from training.config import Config, Stage
 from training.data import FAKE, KINDS, REAL, FacePicture, Sample, limited, load_pictures, read_manifest
 from training.evaluate import DELIVERIES, difference, rounded
-from training.export import write_atomically
 from training.metrics import table_row
-from training.paths import FACES_DIR, MODEL_DIR, RUNS_DIR
+from training.paths import FACES_DIR, MODEL_DIR, RUNS_DIR, write_atomically
 from training.train import network_logits, train
 
 REAL_GROUPS = {

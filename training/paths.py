@@ -1,6 +1,10 @@
-"""Where training finds its data and writes its model; each can be set in the environment."""
+"""Where training finds its data and writes its model, and how it writes.
+
+Where the data is can be set in the environment.
+"""
 
 import os
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -10,3 +14,16 @@ BACKBONE_WEIGHTS = Path(
 )
 MODEL_DIR = ROOT / "models/mobilenet_v2"
 RUNS_DIR = ROOT / "training/runs"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes the file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

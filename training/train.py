@@ -164,7 +164,7 @@ def train(
             model.load_weights(finished)
             continue
         _fit_stage(model, backbone, config, number, stage, pictures, validation, run_dir)
-        model.save_weights(finished)
+        _save(model, finished)
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
     if config.normalized_from is not None:
@@ -178,7 +178,7 @@ def train(
             if held_out is not None:
                 logits = dict(zip((each.sample.path for each in validation), held_out.tolist(), strict=True))
                 (run_dir / _HELD_OUT).write_text(json.dumps(logits))
-            model.save_weights(fitted)
+            _save(model, fitted)
     return model
 
 
@@ -289,6 +289,13 @@ def _class_of(sample: Sample) -> int:
     if sample.label == REAL:
         return 0
     return CLASSES.index(KINDS[sample.generator]) if sample.generator in KINDS else ANY_FAKE
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    """Writes the weights whole or not at all: that they are there says that this part of the run is over."""
+    partial = path.with_name(f"partial-{path.name}")
+    model.save_weights(partial)
+    partial.replace(path)
 
 
 def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:

@@ -1,6 +1,9 @@
 """The manifest is checked, and sampling is balanced."""
 
 import csv
+import errno
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +102,24 @@ def test_without_a_found_face_the_manifest_s_box_is_used(tmp_path: Path) -> None
     assert picture.keypoints is None
     assert picture.bbox == (20, 40, 60, 60)
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_found_boxes_are_kept_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half-written file would stop every later run."""
+    folder = write_manifest(tmp_path, {})
+    Image.new("RGB", (100, 120)).save(folder / "0.png")
+
+    def fail(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="No space left"):
+            load_pictures(folder, read_manifest(folder), cache_dir=tmp_path / "cache", progress=False)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(load_pictures(folder, read_manifest(folder), cache_dir=tmp_path / "cache", progress=False)) == 1
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert json.loads(kept.read_text()) == {"0.png": None}
 
 
 def test_the_manifest_s_box_follows_a_picture_that_is_decoded_at_half_its_size(tmp_path: Path) -> None:

@@ -442,6 +442,29 @@ def test_normalisation_settles_on_what_it_is_shown_in_the_end(tmp_path: Path) ->
     assert momentum == 0.99
 
 
+FULL_DISK = """
+import sys
+from pathlib import Path
+from training.train import _save
+folder = Path(sys.argv[1])
+
+class Model:
+    def save_weights(self, path):
+        Path(path).write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+try:
+    _save(Model(), folder / "stage_0.weights.h5")
+except OSError as error:
+    print(error, (folder / "stage_0.weights.h5").exists())
+"""
+
+
+def test_half_a_file_of_weights_is_not_taken_for_a_finished_stage(tmp_path: Path) -> None:
+    printed = run_script(tmp_path, FULL_DISK, str(tmp_path))
+    assert printed[-1] == "No space left on device False"
+
+
 AVERAGE = """
 import sys
 from dataclasses import replace
