@@ -1,0 +1,33 @@
+"""What an evaluation leaves of the figures that it was told not to measure."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from detector.tests.portraits import astronaut_jpeg
+from training.data import manifest_sha256
+from training.evaluate import DELIVERIES, evaluate_model
+from training.paths import MODEL_DIR
+from training.tests.test_data import write_manifest
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("is_of_the_same_pictures", [True, False])
+def test_deliveries_that_are_skipped_stay_as_they_were_measured(tmp_path: Path, is_of_the_same_pictures: bool) -> None:
+    faces = write_manifest(tmp_path, {"path": "0.jpg", "split": "test"})
+    (faces / "0.jpg").write_bytes(astronaut_jpeg())
+    model_dir = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, model_dir)
+    path = model_dir / "metrics.json"
+    before = json.loads(path.read_text())
+    assert before["delivery_test"].keys() == DELIVERIES.keys()
+    data_version = manifest_sha256(faces) if is_of_the_same_pictures else "another"
+    path.write_text(json.dumps({**before, "data_version": data_version}))
+
+    evaluate_model(model_dir, faces, deliveries=False)
+
+    after = json.loads(path.read_text())
+    assert after["tables"]["test"]["overall"]["n"] == 1
+    assert after["delivery_test"] == (before["delivery_test"] if is_of_the_same_pictures else {})
