@@ -64,6 +64,13 @@ def make_prediction(*fake_probabilities: float, rule: DecisionRule | None = None
     )
 
 
+class Terminal(io.StringIO):
+    """Standard error as a terminal, on which progress bars show."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class FakePredictor:
     """Stands for the model: says of every picture what it was told to, or raises it."""
 

@@ -1,5 +1,6 @@
 """Scoring what is stored with another model or another threshold."""
 
+import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from detector.exceptions import AnalysisFailed
 from detector.management.commands.rescore import Comparison
 from detector.models import Detection, Score
 from detector.predictor import DecisionRule
-from detector.tests.factories import FakePredictor, make_detection, make_jpeg, make_review
+from detector.tests.factories import FakePredictor, Terminal, make_detection, make_jpeg, make_review
 
 pytestmark = pytest.mark.django_db
 
@@ -157,9 +158,16 @@ def test_an_impossible_threshold_is_refused(other: FakePredictor, threshold: flo
         rescore(threshold=threshold)
 
 
-def test_a_picture_that_cannot_be_scored_is_named_and_stops_nothing(other: FakePredictor) -> None:
+def test_a_picture_that_cannot_be_scored_is_named_and_stops_nothing(
+    other: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     missing, present = make_detection(0.9), make_detection(0.9)
     Path(missing.image.path).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal := Terminal())
+        call_command("rescore", model="other", stdout=StringIO(), stderr=terminal, no_color=True, dry_run=True)
+    shown = terminal.getvalue().splitlines()
+    assert any(line.startswith(f"{missing.pk}: ") for line in shown), "not behind the progress bar"
     lines, errors = rescore()
     assert str(missing.pk) in errors
     assert Score.objects.get().detection == present

@@ -1,6 +1,7 @@
 """How long pictures are kept: analyse and forget, purging, and what deleting leaves behind."""
 
 import errno
+import sys
 from datetime import timedelta
 from http import HTTPStatus
 from io import StringIO
@@ -23,18 +24,16 @@ from detector.models import Detection, Review, ReviewNeed
 from detector.reviews import Look
 from detector.tests.factories import (
     FakePredictor,
+    Terminal,
     make_detection,
     make_jpeg,
     make_review,
     make_upload,
     make_user,
 )
+from detector.tests.test_services import stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("limiter")]
-
-
-def stored(media_root: Path) -> list[Path]:
-    return [path for path in media_root.rglob("*") if path.is_file()]
 
 
 def purge(**options: Any) -> str:
@@ -185,8 +184,10 @@ def test_a_file_that_cannot_be_removed_is_named_and_does_not_stop_the_rest(
         delete(storage, name)
 
     monkeypatch.setattr(FileSystemStorage, "delete", refuse)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with pytest.raises(CommandError, match="1 detection could not be removed"):
-        purge()
+        call_command("purge_uploads", stdout=StringIO(), stderr=terminal, no_color=True)
+    assert f"{stuck.image.name}: Permission denied" in terminal.getvalue().splitlines(), "not behind the progress bar"
     other.refresh_from_db()
     stuck.refresh_from_db()
     assert (stuck.has_picture, other.has_picture) == (True, False)

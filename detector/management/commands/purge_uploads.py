@@ -65,7 +65,8 @@ class Command(BaseCommand):
                     except DetectionGone:
                         pass  # and its picture went with it
                     except OSError as error:
-                        self.stderr.write(f"{detection.image.name}: {error.strerror or error}")
+                        with tqdm.external_write_mode(file=sys.stderr):
+                            self.stderr.write(f"{detection.image.name}: {error.strerror or error}")
                         failed.append(detection.pk)
                     else:
                         removed += 1

@@ -106,7 +106,8 @@ class Command(BaseCommand):
                     )
                 except (AnalysisFailed, DetectionGone, InvalidImage, OSError) as error:
                     counts["failed"] += 1
-                    self.stderr.write(f"{detection.pk}: {error}")
+                    with tqdm.external_write_mode(file=sys.stderr):
+                        self.stderr.write(f"{detection.pk}: {error}")
                 else:
                     counts["kept"] += detection.pk in known
                     verdict = rule.verdict(score.fake_probability)
