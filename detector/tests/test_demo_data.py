@@ -52,6 +52,15 @@ def test_no_rows_are_refused(settings: Settings) -> None:
         run(rows=0)
 
 
+def test_the_same_seed_cannot_be_used_twice(settings: Settings) -> None:
+    settings.DEBUG = True
+    run(rows=20, seed=1)
+    reviews = Review.objects.count()
+    with pytest.raises(CommandError, match="--seed 1 makes is there already"):
+        run(rows=30, seed=1)
+    assert (Detection.objects.count(), Review.objects.count()) == (20, reviews)
+
+
 def test_made_up_rows_are_as_uploads_and_reviewers_would_leave_them() -> None:
     demo.make(400, seed=2)
     detections = list(Detection.objects.all())

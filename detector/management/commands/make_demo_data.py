@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import IntegrityError
 from tqdm import tqdm
 
 from detector import demo
@@ -32,7 +33,10 @@ class Command(BaseCommand):
             raise CommandError(f"--rows is {rows}; it has to be 1 or more.")
         self.stdout.write(f"Adds {rows} detections with reviews, {SHARED}.")
         with tqdm(total=rows, disable=None, leave=False, unit="detection", file=sys.stderr) as progress:
-            added = demo.make(rows, seed=options["seed"], progress=progress.update)
+            try:
+                added = demo.make(rows, seed=options["seed"], progress=progress.update)
+            except IntegrityError as error:
+                raise CommandError(f"What --seed {options['seed']} makes is there already; take another.") from error
         self.stdout.write(
             f"Added {added.detections} detections, {added.appeals} of them objected to, and {added.reviews} reviews."
         )
