@@ -182,11 +182,11 @@ class Config:
             ValueError: A key that this version does not know.
         """
         values = json.loads(text)
-        unknown = set(values) - {each.name for each in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(f"Unknown training settings: {', '.join(sorted(unknown))}.")
+        _require_known(cls, values)
         # JSON knows lists only; equal settings have to compare equal.
         for key in {"stages", "second_stages"} & set(values):
+            for stage in values[key]:
+                _require_known(Stage, stage)
             stages = [Stage(**stage) for stage in values[key]]
             values[key] = tuple(replace(stage, margins=(stage.margins[0], stage.margins[1])) for stage in stages)
         if "average" in values:
@@ -194,6 +194,12 @@ class Config:
         for key in {"refit_splits", "second_asked"} & set(values):
             values[key] = tuple(values[key])
         return cls(**values)
+
+
+def _require_known(cls: type[Config | Stage], values: dict[str, Any]) -> None:
+    unknown = set(values) - {each.name for each in dataclasses.fields(cls)}
+    if unknown:
+        raise ValueError(f"Unknown training settings: {', '.join(sorted(unknown))}.")
 
 
 # What `make train` runs: the three stages above, then the last two once more, longer; and the same for another network

@@ -13,9 +13,10 @@ def test_a_config_survives_json(config: Config) -> None:
     assert Config.from_json(json.dumps(config.to_dict())) == config
 
 
-def test_an_unknown_setting_is_refused() -> None:
-    with pytest.raises(ValueError, match="learning_rat"):
-        Config.from_json('{"learning_rat": 1}')
+@pytest.mark.parametrize("text", ['{"learning_rat": 1}', '{"second_stages": [{"epochs": 1, "learning_rat": 1}]}'])
+def test_an_unknown_setting_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"settings: learning_rat\."):
+        Config.from_json(text)
 
 
 def test_stages_are_read() -> None:
