@@ -146,7 +146,9 @@
     }
 
     function describe(file, size) {
-      byId("preview-name").textContent = `${file.name} · ${size}${inBytes(file.size)}`;
+      const name = document.createElement("bdi"); // one from right to left must not turn the figures round
+      name.textContent = file.name;
+      byId("preview-name").replaceChildren(name, ` · ${size}${inBytes(file.size)}`);
     }
 
     function choose(file) {

@@ -31,6 +31,26 @@ HAND_OVER = """
 """
 
 
+# How far right of the file's name its figures begin in the preview, in pixels.
+FIGURES_FROM_NAME = """
+    const line = document.getElementById("preview-name");
+    const texts = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+    const boxOf = (words) => {
+        texts.currentNode = line;
+        while (texts.nextNode()) {
+            const start = texts.currentNode.textContent.indexOf(words);
+            if (start >= 0) {
+                const range = document.createRange();
+                range.setStart(texts.currentNode, start);
+                range.setEnd(texts.currentNode, start + words.length);
+                return range.getBoundingClientRect();
+            }
+        }
+    };
+    return boxOf("320").left - boxOf(arguments[0]).right;
+"""
+
+
 @pytest.fixture
 def picture(tmp_path: Path) -> Callable[..., str]:
     """Makes files to choose; what they are called and hold can be said."""
@@ -106,6 +126,16 @@ def test_the_keyboard_alone_is_enough(browser: Browser, picture: Callable[..., s
 
 def outline_of(browser: Browser, selector: str) -> str:
     return browser.find(selector).value_of_css_property("outline-style")
+
+
+@pytest.mark.parametrize("name", ["\u05e6\u05d9\u05dc\u05d5\u05dd", "photo\u202egpj.exe.jpg"])
+def test_a_name_in_any_script_leaves_the_figures_beside_it_alone(
+    browser: Browser, picture: Callable[..., str], name: str
+) -> None:
+    browser.open("/")
+    choose(browser, picture(name))
+    assert browser.sees("320 × 240 px", "#preview-name")
+    assert browser.script(FIGURES_FROM_NAME, name) >= 0
 
 
 def test_on_the_way_back_the_same_photo_is_still_chosen(browser: Browser, picture: Callable[..., str]) -> None:
