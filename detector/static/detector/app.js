@@ -191,7 +191,7 @@
       const transfer = new DataTransfer();
       transfer.items.add(file);
       input.files = transfer.files;
-      choose(file);
+      choose(input.files[0]);
     }
 
     // While one is on its way, no other takes its place: the next try would send what the preview does not show.
@@ -202,11 +202,14 @@
         }
       });
     }
-    input.addEventListener("change", () => {
-      if (input.files.length > 0) {
-        choose(input.files[0]);
-      }
-    });
+    // The same file once more, changed meanwhile, is a new one to be sent; but for the browser nothing was changed.
+    for (const kind of ["change", "cancel"]) {
+      input.addEventListener(kind, () => {
+        if (input.files.length > 0 && input.files[0] !== chosen) {
+          choose(input.files[0]);
+        }
+      });
+    }
     camera.addEventListener("change", () => {
       if (camera.files.length > 0) {
         take(camera.files[0]);

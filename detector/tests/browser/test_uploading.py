@@ -286,6 +286,20 @@ def test_a_file_that_is_too_large_is_not_even_sent(
     assert browser.sees("5 of 5 uploads left")
 
 
+def test_a_file_that_was_made_smaller_in_its_place_can_be_chosen_again(
+    browser: Browser, picture: Callable[..., str], settings: Settings
+) -> None:
+    settings.MAX_UPLOAD_BYTES = 1024 * 1024
+    browser.open("/")
+    choose(browser, picture(data=make_jpeg() + bytes(1024 * 1024)))
+    assert browser.sees("at most 1 MB are accepted.", "#upload-error")
+    choose(browser, picture(data=make_jpeg(640, 480)))
+    assert browser.sees("holiday.jpg · 640 × 480 px")
+    assert browser.text("#upload-error") == ""
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+
+
 def test_a_photo_of_too_many_pixels_is_not_even_sent(
     browser: Browser, picture: Callable[..., str], settings: Settings
 ) -> None:
