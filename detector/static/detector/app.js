@@ -369,9 +369,15 @@
         status.textContent = "Uploaded. The photo is being analysed.";
       });
       request.addEventListener("load", () => answered(request));
-      request.addEventListener("error", () => {
+      request.addEventListener("error", async () => {
+        // A file that is no longer as it was chosen is not sent either, and never will be.
+        const isReadable = await chosen.slice(0, 1).arrayBuffer().then(() => true, () => false);
         finish();
-        showError("The server could not be reached. Check the connection and try again.");
+        if (isReadable) {
+          showError("The server could not be reached. Check the connection and try again.");
+        } else {
+          refuse("This photo was changed, moved or deleted after it was chosen. Choose it again.");
+        }
       });
       request.open("POST", form.action);
       request.responseType = "json";

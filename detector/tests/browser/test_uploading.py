@@ -1,4 +1,5 @@
 import base64
+import os
 import re
 from collections.abc import Callable
 from http import HTTPStatus
@@ -328,6 +329,32 @@ def test_without_cookies_the_reason_is_the_server_s(browser: Browser, picture: C
     browser.driver.delete_all_cookies()
     browser.find(SUBMIT).click()
     assert browser.sees("cookies are blocked", "#upload-error")
+
+
+def touch(path: Path) -> None:
+    """As if it was changed; by another second, which is what Chromium goes by."""
+    os.utime(path, (0, 0))
+
+
+@pytest.mark.parametrize("change", [touch, Path.unlink])
+def test_a_file_that_is_not_as_it_was_chosen_is_no_fault_of_the_connection(
+    browser: Browser, picture: Callable[..., str], change: Callable[[Path], object]
+) -> None:
+    """Cropped and saved in between, for example: browsers do not send it, and never will."""
+    browser.open("/")
+    path = picture()
+    choose(browser, path)
+    assert browser.sees("holiday.jpg · 320 × 240 px")
+    change(Path(path))
+    for _ in range(2):
+        browser.find(SUBMIT).click()
+        assert browser.sees("changed, moved or deleted after it was chosen", "#upload-error")
+    assert browser.text(SUBMIT) == "Check this photo"
+    picture()
+    choose(browser, path)
+    browser.wait(lambda: not browser.text("#upload-error"))
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
 
 
 def test_nothing_chosen_is_said_in_place(browser: Browser) -> None:
