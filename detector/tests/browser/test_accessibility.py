@@ -1,6 +1,8 @@
 """axe on every page in both schemes, and the narrowest phone."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.http import HttpRequest, HttpResponse
@@ -12,10 +14,11 @@ from pytest_django.fixtures import Settings
 from deepfake_site import urls as site
 from detector import services
 from detector.tests.browser.conftest import Browser
-from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
+from detector.tests.factories import FakePredictor, make_detection, make_jpeg, make_review, make_user
 
 pytestmark = pytest.mark.redis
 
+ROOT = Path(__file__).parents[3]
 SCHEMES = ["light", "dark"]
 NARROWEST = 320  # px, as WCAG 1.4.10 has it
 
@@ -213,3 +216,18 @@ def test_the_heat_map_and_the_boxes_stay_when_motion_and_colours_are_reduced(bro
     browser.open(detection.get_absolute_url())
     assert browser.is_shown(".evidence__boxes")
     assert browser.find(".meter__needle").rect["width"] > 0
+
+
+PAPER_PX = 680  # what A4 is wide between margins of 15 mm
+
+
+def test_on_paper_no_column_of_figures_is_cut_off(browser: Browser, predictor: FakePredictor) -> None:
+    predictor.spec.version = json.loads((ROOT / "models/mobilenet_v2/metrics.json").read_text())["model_version"]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.resize(PAPER_PX)
+    browser.open("/about/")
+    for summary in browser.all(".per-source summary"):
+        summary.click()
+    ends = browser.script("return [...document.querySelectorAll('table')].map((e) => e.getBoundingClientRect().right)")
+    assert len(ends) > 2
+    assert max(ends) <= PAPER_PX
