@@ -213,8 +213,7 @@ def decode_image(
     image = _open(data)
     with image:
         original_format = _FORMAT_NAMES[str(image.format)]
-        limit = min(max_pixels, max_webp_pixels) if original_format == "WEBP" else max_pixels
-        _check_header(image, original_format, limit)
+        _check_header(image, original_format, max_pixels, max_webp_pixels)
         stored_width, stored_height = image.size
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             _check_scans(image, data, first_scan)
@@ -470,12 +469,14 @@ def _open(data: bytes) -> Image.Image:
         raise InvalidImage("The picture's header is damaged.", code="broken") from error
 
 
-def _check_header(image: Image.Image, original_format: str, max_pixels: int) -> None:
+def _check_header(image: Image.Image, original_format: str, max_pixels: int, max_webp_pixels: int) -> None:
     width, height = image.size
-    if width * height > max_pixels:
+    limit = min(max_pixels, max_webp_pixels) if original_format == "WEBP" else max_pixels
+    if width * height > limit:
+        of_others = f" of a WebP, {max_pixels / 1_000_000:g} of a JPEG or PNG" if limit < max_pixels else ""
         raise InvalidImage(
             f"The picture has {_over(width * height, 1_000_000)} megapixels; "
-            f"at most {max_pixels / 1_000_000:g} megapixels are accepted.",
+            f"at most {limit / 1_000_000:g} megapixels are accepted{of_others}.",
             code="too_many_pixels",
         )
     if min(width, height) < MIN_SIDE:
