@@ -223,6 +223,7 @@
     };
     zone.addEventListener("dragenter", () => over(depth + 1));
     zone.addEventListener("dragleave", () => over(depth - 1));
+    const holdsFolder = (transfer) => [...transfer.items].some((item) => item.webkitGetAsEntry()?.isDirectory);
     // The whole window takes the drop: a photo that misses the zone must not replace the page.
     window.addEventListener("dragover", (event) => event.preventDefault());
     window.addEventListener("drop", (event) => {
@@ -231,6 +232,8 @@
       const files = event.dataTransfer ? event.dataTransfer.files : [];
       if (files.length > 1) {
         showError("One photo at a time, please.");
+      } else if (files.length === 1 && holdsFolder(event.dataTransfer)) {
+        showError("That was a folder. Drop one photo out of it.");
       } else if (files.length === 1) {
         take(files[0]);
         submit.focus();

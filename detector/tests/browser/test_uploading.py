@@ -169,6 +169,18 @@ def test_what_is_dropped_and_no_file_is_said_to_be_none(browser: Browser) -> Non
     assert browser.sees("That was no file.", "#upload-error")
 
 
+def test_a_folder_that_is_dropped_is_said_to_be_one(browser: Browser, tmp_path: Path) -> None:
+    """Browsers hand it over as if it was a file, but can't read or send it."""
+    browser.open("/")
+    zone = browser.find("#drop-zone").rect
+    folder = {"items": [], "files": [str(tmp_path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": zone["x"] + 9, "y": zone["y"] + 9, "data": folder}
+        browser.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)
+    assert browser.sees("That was a folder.", "#upload-error")
+    assert not browser.is_shown("#preview")
+
+
 def test_no_other_photo_takes_the_place_of_one_on_its_way(browser: Browser, picture: Callable[..., str]) -> None:
     """The next try would send what the preview does not show."""
     browser.open("/")
