@@ -111,7 +111,7 @@
       for (const notice of errors.querySelectorAll(":scope > :not([data-wait])")) {
         notice.remove();
       }
-      input.removeAttribute("aria-invalid");
+      input.setAttribute("aria-invalid", "false");
     }
 
     function showError(sentence) {
