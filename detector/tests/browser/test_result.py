@@ -172,3 +172,11 @@ def test_an_objection_in_any_script_leaves_its_date_alone(browser: Browser, word
     browser.become_visitor()
     browser.open(detection.get_absolute_url())
     assert browser.script(DISTANCE, words) >= 0
+
+
+def test_an_objection_of_one_long_word_makes_no_page_wider(browser: Browser) -> None:
+    detection = make_detection(0.9, appealed_at=timezone.now(), appeal_text=f"https://example.org/{'photo' * 20}.jpg")
+    browser.become_visitor()
+    browser.resize(360)
+    browser.open(detection.get_absolute_url())
+    assert browser.overflow_px() == 0
