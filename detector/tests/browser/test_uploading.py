@@ -1,4 +1,5 @@
 import base64
+import io
 import os
 import re
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.test import Client
+from PIL import Image
 from pytest_django.fixtures import Settings
 from selenium.webdriver import Keys
 
@@ -433,3 +435,21 @@ def test_a_photo_that_is_not_to_be_kept_leaves_its_verdict_alone(
     assert browser.sees("The photo was not kept, as its uploader chose.")
     assert browser.all("main img") == []
     assert not Detection.objects.get().has_picture
+
+
+@pytest.mark.parametrize("value", ["40", None])
+def test_with_forced_colours_the_progress_is_still_seen(browser: Browser, value: str | None) -> None:
+    feature = {"name": "forced-colors", "value": "active"}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.open("/")
+    browser.script("document.getElementById('upload-progress').hidden = false")
+    change = "bar.value = arguments[0]" if value else "bar.removeAttribute('value')"
+    browser.script(f"const bar = document.getElementById('upload-bar'); {change}", value)
+    bar = browser.find("#upload-bar")
+    browser.wait(lambda: len(colours(bar.screenshot_as_png)) > 1, "the bar has one colour only")
+
+
+def colours(png: bytes) -> set[object]:
+    """Those along the middle of a picture, without its ends."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    return {picture.getpixel((x, picture.height // 2)) for x in range(20, picture.width - 20)}
