@@ -411,7 +411,8 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None) 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     if request.META.get(CUT_SHORT):
         return bad_request(request)  # its token was in the part that is missing, or was dropped with the others
-    sentence = "You have logged in since the page was opened, or cookies are blocked. Reload it and try again."
+    reasons = "You have logged in since the page was opened, or cookies are blocked or were deleted."
+    sentence = f"{reasons} Reload the page and try again."
     return refuse(request, "403_csrf.html", HTTPStatus.FORBIDDEN, sentence)
 
 

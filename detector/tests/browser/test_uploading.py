@@ -363,7 +363,7 @@ def test_without_cookies_the_reason_is_the_server_s(browser: Browser, picture: C
     choose(browser, picture())
     browser.driver.delete_all_cookies()
     browser.find(SUBMIT).click()
-    assert browser.sees("cookies are blocked", "#upload-error")
+    assert browser.sees("cookies are blocked or were deleted", "#upload-error")
 
 
 def touch(path: Path) -> None:
