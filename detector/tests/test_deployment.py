@@ -34,6 +34,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.cache import caches
 from django.test import RequestFactory
 from dockerfile_parse import DockerfileParser
+from gunicorn.config import Config as GunicornConfig
 from PIL import Image
 from pytest_django import Settings
 
@@ -275,6 +276,15 @@ def test_units_start_the_command_of_the_image() -> None:
 
 
 @pytest.mark.nginx
+def test_nginx_closes_an_idle_connection_before_gunicorn_does() -> None:
+    """One that gunicorn closes under a form, which nginx may not send twice, is a 502."""
+    upstream = re.search(r"upstream detector {(.*?)}\n", (DEPLOY / "nginx.conf.template").read_text(), flags=re.DOTALL)
+    assert upstream
+    (idle_s,) = re.findall(r"^ *keepalive_timeout (\d+)s;", upstream[1], flags=re.MULTILINE)
+    assert "keepalive =" not in (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
+    assert int(idle_s) < GunicornConfig().keepalive
+
+
 def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: Path) -> None:
     """The lines of docs/operations.md, with folders and ports of here; their last word is nginx' own judgement."""
     (lines,) = re.findall(r"^export SITE_HOST=.*?^nginx -t", OPERATIONS, flags=re.MULTILINE | re.DOTALL)
