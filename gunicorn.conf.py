@@ -28,6 +28,9 @@ timeout = 60
 # A request in work gets this long to finish when the server is told to stop.
 graceful_timeout = 10
 control_socket_disable = True
+# Whom to believe is for TRUSTED_PROXY_COUNT to say: by itself gunicorn takes scheme and path from headers that come
+# from this machine, where a proxy passes on what anybody sent.
+forwarded_allow_ips = ""
 # Loaded once, with the model, and shared by the processes. Not on macOS, whose own libraries do not survive a fork.
 preload_app = sys.platform.startswith("linux")
 

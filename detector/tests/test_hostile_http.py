@@ -140,3 +140,9 @@ def test_no_lie_breaks_the_server(site: Site, port: int) -> None:
     assert status_of(f"http://127.0.0.1:{port}/healthz") == 200
     assert not list((site.log.parent / "media").rglob("*.*")), "something was stored"
     assert "Internal Server Error" not in site.output()
+
+
+def test_no_header_names_another_path_or_scheme(site: Site, port: int) -> None:
+    """As no proxy is trusted: by itself gunicorn believes this machine, and refuses what contradicts itself."""
+    assert first_status(port, get(b"/no", b"PATH_INFO: /healthz")) == 404
+    assert first_status(port, get(b"/about/", b"X-Forwarded-Proto: https", b"X-Forwarded-Ssl: off")) == 200
