@@ -17,6 +17,8 @@ WAS_KEPT = ~Q(picture_removed_at=F("created_at"))
 COUNTS = ("n", "real", "uncertain_real", "uncertain_fake", "score_sum", "not_kept")
 # An upload carries the time of its arrival and is stored when it is analysed: a week is not final at its last second.
 SETTLED_AFTER = timedelta(hours=1)
+# One that ends with summer time, rounded up.
+LONGEST_WEEK = timedelta(days=8)
 
 Figures = dict[str, Any]
 
@@ -70,8 +72,8 @@ def _sizes(by_model: dict[str, Figures]) -> dict[str, int]:
 
 
 def recount_week_of(moment: datetime) -> None:
-    """Has the week counted again when it is next asked for."""
-    UploadWeek.objects.filter(start=week_start(moment)).delete()
+    """Has the week counted again when it is next asked for, also as it was kept under another TIME_ZONE."""
+    UploadWeek.objects.filter(start__lte=moment, start__gt=moment - LONGEST_WEEK).delete()
 
 
 def _midnight(day: date) -> datetime:

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from pytest_django import DjangoCaptureOnCommitCallbacks
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from detector import services, upload_weeks
 from detector.models import Detection, UploadWeek
@@ -60,6 +60,20 @@ def test_a_deletion_has_its_week_counted_again(
     assert sizes() == [2]
     with django_capture_on_commit_callbacks(execute=True):
         services.detection_delete(detection=old[0])
+    assert sizes() == [1]
+
+
+def test_a_deletion_is_noticed_by_weeks_of_another_time_zone(
+    settings: Settings, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    old = [make_detection(0.9, created_at=timezone.now() - timedelta(weeks=2)) for _ in range(2)]
+    assert sizes() == [2]
+    settings.TIME_ZONE = "Asia/Tokyo"
+    assert sizes() == [2]
+    with django_capture_on_commit_callbacks(execute=True):
+        services.detection_delete(detection=old[0])
+    assert sizes() == [1]
+    settings.TIME_ZONE = "UTC"
     assert sizes() == [1]
 
 
