@@ -25,6 +25,9 @@ threads = settings.SERVER_THREADS
 worker_connections = threads + 110
 backlog = settings.SERVER_BACKLOG
 timeout = 60
+# Seconds for which a connection is kept between requests. nginx lets go of it after one; without the others a process
+# that gets no turn for so long on a busy machine would close it with the next request in it, and a form be a 502.
+keepalive = 5
 # A request in work gets this long to finish when the server is told to stop.
 graceful_timeout = 10
 control_socket_disable = True

@@ -34,7 +34,6 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.cache import caches
 from django.test import RequestFactory
 from dockerfile_parse import DockerfileParser
-from gunicorn.config import Config as GunicornConfig
 from PIL import Image
 from pytest_django import Settings
 
@@ -62,6 +61,7 @@ CHOSEN = {
 }
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 60
+LONGEST_STALL_S = 4  # of a process on a busy machine
 BOUNDARY = "deployment"
 
 
@@ -281,8 +281,9 @@ def test_nginx_closes_an_idle_connection_before_gunicorn_does() -> None:
     upstream = re.search(r"upstream detector {(.*?)}\n", (DEPLOY / "nginx.conf.template").read_text(), flags=re.DOTALL)
     assert upstream
     (idle_s,) = re.findall(r"^ *keepalive_timeout (\d+)s;", upstream[1], flags=re.MULTILINE)
-    assert "keepalive =" not in (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
-    assert int(idle_s) < GunicornConfig().keepalive
+    configuration = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
+    (keepalive_s,) = re.findall(r"^keepalive = (\d+)$", configuration, flags=re.MULTILINE)
+    assert int(keepalive_s) - int(idle_s) >= LONGEST_STALL_S
 
 
 def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: Path) -> None:
