@@ -16,6 +16,8 @@ AUDIT_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
+# For this user alone where it makes the database: whoever reads that file has everybody's sessions and password hashes.
+MIGRATE := umask 077 && $(MANAGE) migrate --no-input --verbosity 0
 # Where Python may not keep what it compiles (PYTHONDONTWRITEBYTECODE, a folder of root's) it does so at each start.
 COMPILE := $(BIN)/python -m compileall -q deepfake_site detector
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -30,7 +32,7 @@ help:  ## list the targets
 
 run: $(VENV)/.web .env  ## start the detector at http://127.0.0.1:8000 (HOST and PORT change that)
 	@$(COMPILE)
-	@$(MANAGE) migrate --no-input --verbosity 0
+	@$(MIGRATE)
 	@$(MANAGE) collectstatic --no-input --verbosity 0
 	@exec $(MANAGE) serve --host $(HOST) --port $(PORT)
 
@@ -49,7 +51,7 @@ pytest: $(VENV)/.full  ## the test suite
 	$(BIN)/python -m pytest
 
 admin: $(VENV)/.web .env  ## create an account for /admin/
-	@$(MANAGE) migrate --no-input --verbosity 0
+	@$(MIGRATE)
 	@$(MANAGE) createsuperuser
 
 train: $(VENV)/.full  ## train the model from FACES_DIR (TRAIN_ARGS are passed on)

@@ -74,6 +74,13 @@ def test_run_compiles_what_it_serves_even_where_python_would_not(checkout: Path)
     assert compiled == {"deepfake_site", "detector"}
 
 
+@pytest.mark.parametrize("target", ["run", "admin"])
+def test_a_new_database_is_private(checkout: Path, target: str) -> None:
+    (checkout / "manage.py").write_text("import sys\nif 'migrate' in sys.argv: open('db.sqlite3', 'w').close()\n")
+    assert make(checkout, target).returncode == 0
+    assert stat.S_IMODE((checkout / "db.sqlite3").stat().st_mode) == 0o600
+
+
 def test_run_listens_elsewhere_only_when_make_is_told_so(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOST", "this-machine")
     assert "serve --host 127.0.0.1 " in make(checkout, "--dry-run", "run").stdout
