@@ -328,3 +328,8 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="not an empty folder"):
         export(dataset=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="cannot be looked into: File name too long"):
+        export(dataset=tmp_path / ("x" * 300))

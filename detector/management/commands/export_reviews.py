@@ -34,7 +34,11 @@ class Command(BaseCommand):
         self.stderr.write(f"{reviews.count()} reviews", style_func=str)
 
     def _write_dataset(self, folder: Path) -> None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        try:
+            is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        except OSError as error:
+            raise CommandError(f"{folder} cannot be looked into: {error.strerror or error}.") from error
+        if is_taken:
             # What an earlier export left behind would be in no manifest.
             raise CommandError(f"{folder} is not an empty folder; name one that is, or a new one.")
         try:
