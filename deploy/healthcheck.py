@@ -4,8 +4,9 @@ import http.client
 import os
 import sys
 
-names = [name.strip() for name in os.environ.get("ALLOWED_HOSTS", "").split(",")]
-host = next((name for name in names if name and name[0] not in ".*"), "localhost")
+# One that begins with a dot stands for itself and all below it.
+names = [name.strip().removeprefix(".") for name in os.environ.get("ALLOWED_HOSTS", "").split(",")]
+host = next((name for name in names if name not in ("", "*")), "localhost")
 connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("PORT", "8000")), timeout=4)
 try:
     connection.request("GET", "/healthz", headers={"Host": host})

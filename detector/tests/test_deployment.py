@@ -276,6 +276,28 @@ def test_units_start_the_command_of_the_image() -> None:
 
 
 @pytest.mark.nginx
+@pytest.mark.parametrize(
+    ("allowed", "asked_for"),
+    [
+        ("faces.example.org,app1", "faces.example.org"),
+        (".example.org", "example.org"),
+        ("[::1]", "[::1]"),
+        ("*", "localhost"),
+        ("", "localhost"),
+    ],
+)
+def test_the_health_check_asks_under_a_name_that_is_answered(allowed: str, asked_for: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment = {"ALLOWED_HOSTS": allowed, "PORT": str(listener.getsockname()[1])}
+        check = subprocess.Popen([sys.executable, DEPLOY / "healthcheck.py"], env=environment)
+        connection, _ = listener.accept()
+        with connection:
+            asked = connection.recv(1024)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert check.wait(10) == 0
+    assert f"\r\nHost: {asked_for}\r\n".encode() in asked
+
+
 def test_nginx_closes_an_idle_connection_before_gunicorn_does() -> None:
     """One that gunicorn closes under a form, which nginx may not send twice, is a 502."""
     upstream = re.search(r"upstream detector {(.*?)}\n", (DEPLOY / "nginx.conf.template").read_text(), flags=re.DOTALL)

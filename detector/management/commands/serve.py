@@ -235,7 +235,8 @@ def _answers(listener: socket.socket) -> bool:
 
 def _allowed_host() -> str:
     """A host name that the site answers to, so that asking whether it is ready is not logged as an attack."""
-    names = [name for name in settings.ALLOWED_HOSTS if not name.startswith((".", "*"))]
+    # One that begins with a dot stands for itself and all below it.
+    names = [name.removeprefix(".") for name in settings.ALLOWED_HOSTS if name != "*"]
     return names[0] if names else "localhost"
 
 
