@@ -5,6 +5,9 @@ and after an answer its main loop waits up to two seconds for that client to han
 it accepts clients for whom it has no thread, although another process may have one. A proxy in front (nginx) hides all
 that. `manage.py serve` has none, so here the time is limited, and more so while others wait for a thread; the waiting
 is moved into the thread; and whoever finds no thread here is left to another process.
+
+And gunicorn, told to stop, has clients go on queueing for as long as its last requests take, only to hang up on all of
+them; a proxy turns to another instance once it is refused. So here whoever is in the queue is served, and nobody joins.
 """
 
 import ctypes
@@ -67,6 +70,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def set_accept_enabled(self, enabled: bool) -> None:
         """Called by the main loop when it may accept, or may no longer."""
         super().set_accept_enabled(enabled and self.free_threads() > 0)
+        if not self.alive:
+            self._close_queue()
+
+    def _close_queue(self) -> None:
+        """Takes in all that wait to be accepted; once each process has done so, as gunicorn has, others are refused."""
+        for listener in self.sockets:
+            before = None
+            while before != self.nr_conns:
+                before = self.nr_conns
+                self.accept(listener)
+            listener.close()
+        self.sockets.clear()
 
     def notify(self) -> None:
         """Called by the main loop before it waits for events, so about once a second or more often."""

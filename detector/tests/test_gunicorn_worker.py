@@ -1,6 +1,7 @@
 """What slow clients can take from the others: real gunicorn processes with few threads, and no Django."""
 
 import ctypes
+import errno
 import http.client
 import os
 import socket
@@ -10,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detector import gunicorn_worker
 from detector.private_redis import dies_with_parent
+from detector.tests.test_serve import eventually
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60
@@ -57,21 +60,25 @@ print(anonymous_bytes() - before)
 """
 
 
+def start(folder: Path, workers: int, bind: str, **options: Any) -> "subprocess.Popen[bytes]":
+    (folder / "small.py").write_text(APPLICATION)
+    (folder / "conf.py").write_text("")
+    command = [sys.executable, "-m", "gunicorn", "small:application", f"--chdir={folder}", "--config=conf.py"]
+    flags = ["--worker-class=detector.gunicorn_worker.Worker", f"--workers={workers}", f"--threads={THREADS}"]
+    return subprocess.Popen(
+        [*command, *flags, f"--bind={bind}", "--log-level=error", "--no-control-socket"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        preexec_fn=dies_with_parent(),
+        **options,
+    )
+
+
 @contextmanager
 def serving(folder: Path, workers: int) -> Iterator[int]:
     """The port of a server with so many processes, each with two threads."""
-    (folder / "small.py").write_text(APPLICATION)
-    (folder / "conf.py").write_text("")
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        command = [sys.executable, "-m", "gunicorn", "small:application", f"--chdir={folder}", "--config=conf.py"]
-        options = ["--worker-class=detector.gunicorn_worker.Worker", f"--workers={workers}", f"--threads={THREADS}"]
-        process = subprocess.Popen(
-            [*command, *options, f"--bind=fd://{listener.fileno()}", "--log-level=error", "--no-control-socket"],
-            cwd=folder,
-            env={"PYTHONPATH": str(ROOT), "PATH": ""},
-            pass_fds=[listener.fileno()],
-            preexec_fn=dies_with_parent(),
-        )
+        process = start(folder, workers, f"fd://{listener.fileno()}", pass_fds=[listener.fileno()])
         port = listener.getsockname()[1]
         try:
             ask(port, START_TIMEOUT_S)
@@ -100,6 +107,7 @@ def begin(port: int, part: bytes) -> socket.socket:
 
 
 HALF_OF_THE_HEADERS = b"POST / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+WHOLE_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HALF_OF_THE_BODY = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
 
 
@@ -149,6 +157,35 @@ def test_who_finds_no_thread_in_one_process_gets_one_in_another(tmp_path: Path) 
         while time.monotonic() - started < gunicorn_worker.BODY_TIMEOUT_S[1] - 2 or asked < 5:
             assert ask(port) < gunicorn_worker.BODY_TIMEOUT_S[1] - 1
             asked += 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_is_in_the_queue_of_a_server_that_stops_is_served_and_nobody_joins_it(tmp_path: Path, workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    process = start(tmp_path, workers, f"127.0.0.1:{port}")
+    try:
+        assert eventually(lambda: not is_refused(port), START_TIMEOUT_S)
+        ask(port)
+        with ExitStack() as stack:
+            in_work = [stack.enter_context(begin(port, HALF_OF_THE_BODY)) for _ in range(workers * THREADS)]
+            time.sleep(0.5)
+            in_queue = [stack.enter_context(begin(port, WHOLE_REQUEST)) for _ in range(2)]
+            process.terminate()
+            assert eventually(lambda: is_refused(port), SOON_S)
+            for connection in in_work:
+                connection.sendall(b"." * 96)
+            for connection in (*in_work, *in_queue):
+                assert connection.recv(1024).startswith(b"HTTP/1.1 200 OK")
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_refused(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def resident_mb() -> float:
