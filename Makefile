@@ -38,8 +38,9 @@ run: $(VENV)/.web .env  ## start the detector at http://127.0.0.1:8000 (HOST and
 
 test: lint typecheck migrationcheck pytest  ## lint, types, migrations and the test suite
 
-lint: $(VENV)/.full  ## ruff
+lint: $(VENV)/.full  ## ruff: rules and format
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 typecheck: $(VENV)/.full  ## mypy, strict
 	$(CHECK_ENV) $(BIN)/mypy
