@@ -78,6 +78,7 @@ class Config:
             blocks hold; this is the inverse strength of its L2 penalty.
         refit_views: How often each picture is seen by that fit, each time framed and treated anew. Each view of all
             pictures takes 1.7 GB of memory.
+        refit_as_served: Whether it is seen as serving would crop it, and that mirrored, besides: two views more.
         refit_splits: What it is fitted to. The network knows its training pictures by heart, so those of `val` say more
             of what its features are worth on others. With them, calibration rests on `refit_folds` more fits, each
             without a part of `val`.
@@ -148,6 +149,7 @@ class Config:
     average: tuple[tuple[int, float], ...] = ()
     refit: float | None = None
     refit_views: int = 1
+    refit_as_served: bool = False
     refit_splits: tuple[str, ...] = ("train",)
     refit_folds: int = 3
     second_stages: tuple[Stage, ...] = ()
@@ -156,9 +158,11 @@ class Config:
     limit_per_source: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses shares that would scale the weights, and a fit to test pictures."""
+        """Refuses shares that would scale the weights, and a fit to nothing or to test pictures."""
         if self.average and abs(sum(share for _stage, share in self.average) - 1.0) > 1e-9:
             raise ValueError(f"The shares of the average add up to {sum(share for _stage, share in self.average)}.")
+        if self.refit is not None and not (self.refit_views or self.refit_as_served):
+            raise ValueError("The classifier would be fitted to no view of any picture.")
         if self.refit_splits not in (("train",), ("train", "val")):
             raise ValueError(f"The classifier can be fitted to train, or train and val, not {self.refit_splits}.")
 
@@ -222,7 +226,8 @@ FULL = Config(
     stages=(*_STAGES, replace(_STAGES[1], epochs=5), replace(_STAGES[2], epochs=8, learning_rate=6e-4)),
     normalized_from=3,
     refit=1e-3,
-    refit_views=2,
+    refit_views=0,
+    refit_as_served=True,
     refit_splits=("train", "val"),
     second_stages=(
         replace(_STAGES[0], epochs=6, matched_boost=1.8),
@@ -260,7 +265,8 @@ SMOKE = Config(
     ),
     average=((1, 0.25), (2, 0.75)),
     refit=1e-3,
-    refit_views=2,
+    refit_views=1,
+    refit_as_served=True,
     refit_splits=("train", "val"),
     second_stages=(
         Stage(epochs=4, size=96, learning_rate=1e-3, train_from=0.66, augmentation=0.1),

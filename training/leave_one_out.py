@@ -66,6 +66,7 @@ def _changed(config: Config, **values: Any) -> Config:
 
 BLENDS = _changed(SHORT, pair_share=0.5, matched_boost=1.5, real_share=0.65, pseudo_fake_share=0.5, fake_donors=True)
 REFIT = replace(BLENDS, refit=1e-3, refit_views=2)
+NORMALIZED = replace(_changed(REFIT, learning_rate=1e-3, lowest_rate=1 / 4), normalized_from=3)
 # What is compared, each with one more idea than the one above.
 VARIANTS = {
     "plain": SHORT,
@@ -73,7 +74,8 @@ VARIANTS = {
     "blends": BLENDS,
     "refit": REFIT,
     "layerwise": _changed(REFIT, lowest_rate=1 / 64),
-    "normalized": replace(_changed(REFIT, learning_rate=1e-3, lowest_rate=1 / 4), normalized_from=3),
+    "normalized": NORMALIZED,
+    "served": replace(NORMALIZED, refit_views=0, refit_as_served=True),
 }
 
 

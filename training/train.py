@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -201,7 +201,7 @@ def refit(
 
     Args:
         model: What `build_classifier` returned; its two classifiers get new weights.
-        pictures: Training pictures; each is seen `refit_views` times, lightly augmented, none is blended.
+        pictures: Training pictures; each is seen as `refit_as_served` and `refit_views` say, none is blended.
         validation: Pictures of `val`; seen likewise where the config's `refit_splits` say so.
         config: The last stage names the size and how sources are balanced.
         inverse_penalty: Inverse strength of the L2 penalty.
@@ -221,22 +221,17 @@ def refit(
         batches = _Batches(inputs, np.zeros((len(inputs), 1), np.float32), config.batch_size)
         return np.asarray(pooled.predict(batches, verbose=0), np.float32)
 
-    found = np.empty((len(shown) * config.refit_views, pooled.output.shape[-1]), np.float32)
-    inputs = np.empty((len(shown), last.size, last.size, 3), np.uint8)
-    for view in range(config.refit_views):
-        for index, picture in enumerate(shown):
-            inputs[index] = training_input(
-                picture, rng, size=last.size, augmentation=_REFIT_AUGMENTATION, margins=_REFIT_MARGINS
-            )
+    views = config.refit_views + 2 * config.refit_as_served
+    found = np.empty((len(shown) * views, pooled.output.shape[-1]), np.float32)
+    for view, inputs in enumerate(_refit_inputs(shown, config, rng)):
         found[view * len(shown) : (view + 1) * len(shown)] = levels(inputs)
-    del inputs
     mean = found.mean(axis=0)
     deviation = np.hypot(found.std(axis=0), _LEAST_DEVIATION)
     found -= mean
     found /= deviation
-    kinds = np.tile([_class_of(each) for each in samples], config.refit_views)
+    kinds = np.tile([_class_of(each) for each in samples], views)
     weights = sampling_weights(samples, source_power=config.source_power, matched_boost=last.matched_boost)
-    weights *= len(samples) / config.refit_views
+    weights *= len(samples) / views
 
     def fitted(
         use: NDArray[np.bool_], start: tuple[NDArray[np.float64], NDArray[np.float64]] | None
@@ -244,7 +239,7 @@ def refit(
         return fit_kinds(
             found,
             kinds,
-            np.tile(weights * use, config.refit_views),
+            np.tile(weights * use, views),
             class_count=len(CLASSES),
             inverse_penalty=inverse_penalty,
             start=start,
@@ -273,6 +268,23 @@ def refit(
     classifier = model.get_layer(CLASSIFIER)
     classifier.set_weights([np.zeros_like(each) for each in classifier.get_weights()])
     return held_out
+
+
+def _refit_inputs(pictures: list[FacePicture], config: Config, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
+    """Yields each view of all pictures that `refit` has the network see, (n, size, size, 3) uint8 RGB."""
+    size = config.stages[-1].size
+    inputs = np.empty((len(pictures), size, size, 3), np.uint8)
+    if config.refit_as_served:
+        for index, picture in enumerate(pictures):
+            inputs[index] = evaluation_input(picture, size=size)
+        yield inputs
+        yield inputs[:, :, ::-1]
+    for _view in range(config.refit_views):
+        for index, picture in enumerate(pictures):
+            inputs[index] = training_input(
+                picture, rng, size=size, augmentation=_REFIT_AUGMENTATION, margins=_REFIT_MARGINS
+            )
+        yield inputs
 
 
 def _parts(samples: list[Sample], count: int, *, seed: int) -> NDArray[np.int_]:

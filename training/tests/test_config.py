@@ -42,6 +42,12 @@ def test_shares_of_an_average_add_up() -> None:
         Config(average=((0, 0.5), (1, 0.6)))
 
 
+def test_a_fit_to_no_view_is_refused() -> None:
+    with pytest.raises(ValueError, match="no view"):
+        Config(refit=1e-3, refit_views=0)
+    assert Config(refit=1e-3, refit_views=0, refit_as_served=True).refit_views == 0
+
+
 def test_a_second_network_has_its_own_seed_and_stages_and_nothing_else_of_its_own() -> None:
     stage, other = Stage(epochs=1, size=96, learning_rate=0.1), Stage(epochs=2, size=224, learning_rate=0.2)
     config = Config(stages=(stage,), average=((0, 1.0),), refit=1e-3, second_stages=(other,), second_seed=7)

@@ -107,6 +107,28 @@ def test_a_group_is_held_out_whole(tmp_path: Path) -> None:
     assert printed[-1] == "[0, 1, 2] 14"
 
 
+VIEWS = """
+from dataclasses import replace
+import numpy as np
+from training.augment import evaluation_input
+from training.config import SMOKE
+from training.tests.factories import make_face_picture
+from training.train import _refit_inputs
+pictures = [make_face_picture(seed=seed) for seed in (1, 2)]
+for as_served, others in ((True, 0), (False, 2), (True, 1)):
+    config = replace(SMOKE, refit_as_served=as_served, refit_views=others)
+    views = [view.copy() for view in _refit_inputs(pictures, config, np.random.default_rng(1))]
+    served = np.stack([evaluation_input(each) for each in pictures])
+    known = {served.tobytes(): "served", served[:, :, ::-1].tobytes(): "mirrored"}
+    print(*(known.get(view.tobytes(), "other") for view in views))
+"""
+
+
+def test_the_fit_sees_pictures_as_they_are_served_and_mirrored(tmp_path: Path) -> None:
+    printed = run_script(tmp_path, VIEWS)
+    assert printed[-3:] == ["served mirrored", "other other", "served mirrored other"]
+
+
 def test_an_evaluation_of_a_few_pictures_replaces_nothing(smoke: tuple[Path, Path]) -> None:
     before = (smoke[1] / "metrics.json").read_bytes()
     printed = run_module(
