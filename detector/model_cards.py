@@ -34,6 +34,7 @@ DELIVERIES = {
     "jpeg_50": "Saved again as JPEG, quality 50",
     "jpeg_30": "Saved again as JPEG, quality 30",
     "halved": "Half the width and height",
+    "quartered": "A quarter of the width and height, faces about 35 px wide",
     "screenshot": "Rescaled twice, as by a screenshot",
     "blur": "Blurred",
     "brightness_0.7": "Darker",

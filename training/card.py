@@ -146,13 +146,17 @@ def _leave_one_out(variants: dict[str, Any]) -> str:
 
 def _folds_in_depth(rows: list[tuple[str, float | None, dict[str, float | None]]]) -> str:
     """Against the same sources alone, and what deliveries change in the AUC."""
-    deliveries = list(rows[0][2])
+    deliveries = list(dict.fromkeys(each for _name, _beside, change in rows for each in change))
     head = ["", "AUC against the same sources", *(f"AUC, change by {name}" for name in deliveries)]
     lines = [_line(head), _line(["---"] * len(head))]
     for name, beside, change in rows:
-        changes = ("–" if change[each] is None else f"{change[each]:+.3f}" for each in deliveries)
+        changes = (_changed(change.get(each)) for each in deliveries)
         lines.append(_line([name, "–" if beside is None else f"{beside:.3f}", *changes]))
     return "\n".join(lines)
+
+
+def _changed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
 
 
 def _deliveries(deliveries: dict[str, Any]) -> str:

@@ -68,8 +68,8 @@ def _jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
     return deliver
 
 
-def _halved(image: Image.Image) -> Image.Image:
-    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
+def _reduced(factor: int) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.resize((image.width // factor, image.height // factor), Image.Resampling.BICUBIC)
 
 
 def _screenshot(image: Image.Image) -> Image.Image:
@@ -90,7 +90,8 @@ DELIVERIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "jpeg_75": _jpeg(75),
     "jpeg_50": _jpeg(50),
     "jpeg_30": _jpeg(30),
-    "halved": _halved,
+    "halved": _reduced(2),
+    "quartered": _reduced(4),
     "screenshot": _screenshot,
     "blur": _blurred,
     "brightness_0.7": _brightness(0.7),
