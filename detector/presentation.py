@@ -3,7 +3,7 @@
 from typing import Any
 
 from detector.models import Detection, Score
-from detector.predictor import DecisionRule
+from detector.predictor import MIN_DECIDED_FACE_SIDE, DecisionRule, deciding_count
 from detector.templatetags.display import percent
 
 
@@ -32,6 +32,15 @@ def faces_for_display(detection: Detection) -> list[dict[str, Any]]:
     A box is cut at the picture's edges, where a face that is partly outside has a part of its box too.
     """
     return [_face(detection, number, face) for number, face in enumerate(detection.faces, start=1)]
+
+
+def too_small_face_side(detection: Detection) -> int | None:
+    """The longer side in px of the smallest face that left the answer undecided; None where none did."""
+    if detection.status != Detection.Status.DONE or detection.rule != detection.rule.undecided():
+        return None
+    deciding = detection.faces[: deciding_count(detection.verdict, len(detection.faces))]
+    smallest = min(max(face["bbox"][2:]) for face in deciding)
+    return smallest if smallest < MIN_DECIDED_FACE_SIDE else None
 
 
 def _face(detection: Detection, number: int, face: dict[str, Any]) -> dict[str, Any]:

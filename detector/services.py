@@ -407,6 +407,8 @@ def _apply(detection: Detection, prediction: Prediction) -> None:
     detection.model_version = prediction.model_version
     detection.faces = [face.as_dict() for face in prediction.faces]
     detection.unjudged_faces = prediction.unjudged_faces
+    detection.uncertain_above = prediction.rule.uncertain_above
+    detection.uncertain_up_to = prediction.rule.uncertain_up_to
     detection.timings_ms = dict(prediction.timings_ms)
 
 

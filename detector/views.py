@@ -28,7 +28,8 @@ from detector.forms import AppealForm, PasswordForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
 from detector.outages import outage_answer
-from detector.presentation import faces_for_display
+from detector.predictor import MIN_DECIDED_FACE_SIDE
+from detector.presentation import faces_for_display, too_small_face_side
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
 from detector.responses import detection_gone, picture_too_large, refuse, unknown_host, unreadable, wants_json
@@ -192,6 +193,8 @@ def _detection_page(
         "threshold": detection.threshold,
         "uncertain_above": detection.rule.uncertain_above,
         "uncertain_up_to": detection.rule.uncertain_up_to,
+        "too_small_face_side": too_small_face_side(detection),
+        "min_decided_face_side": MIN_DECIDED_FACE_SIDE,
         "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at}
         if detection.review_verdict
         else None,
@@ -296,6 +299,7 @@ def about(request: HttpRequest) -> HttpResponse:
     context = {
         "version": version,
         "is_fitted_rule": services.is_fitted(rule),
+        "min_decided_face_side": MIN_DECIDED_FACE_SIDE,
         "spec": card.spec,
         "metrics": card.metrics,
         "tables": card.tables,

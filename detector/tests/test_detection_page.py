@@ -105,6 +105,17 @@ def test_a_result_with_its_heat_map_takes_few_queries(
         visitor.get(address(detection))
 
 
+def test_a_face_that_is_too_small_is_why(visitor: Client) -> None:
+    detection = make_detection(0.01, uncertain_above=0.0, uncertain_up_to=1.0)
+    assertContains(visitor.get(address(detection)), "The probability of being real lies between 0\xa0% and 100\xa0%")
+    detection.faces[0]["bbox"] = [100, 60, 31, 28]
+    detection.save()
+    page = visitor.get(address(detection))
+    assertContains(page, "The face is only 31 pixels wide; of faces under 40, too many answers turned out wrong.")
+    assertContains(page, "It leans to real.")
+    assertNotContains(page, "The probability of being real lies between")
+
+
 def test_every_face_is_shown_and_the_most_fake_one_decides(visitor: Client) -> None:
     response = visitor.get(address(make_detection(0.2, 0.9, 0.5)))
     faces = response.context["faces"]

@@ -31,7 +31,7 @@ from detector.predictor import (
     load_predictor,
 )
 from detector.preprocessing import face_input
-from detector.tests.portraits import astronaut_jpeg
+from detector.tests.portraits import astronaut, astronaut_jpeg
 
 MODEL_DIR = Path(__file__).parents[2] / "models" / "mobilenet_v2"
 SPEC = ModelSpec(
@@ -226,6 +226,37 @@ def test_the_most_fake_face_decides_and_comes_first() -> None:
     assert prediction.model_version == "fake-1"
 
 
+LARGE, SMALL = (0.1, 0.1, 0.3, 0.4), (0.5, 0.5, 0.54, 0.55)  # 160 x 180 and 32 x 30 px
+
+
+@pytest.mark.parametrize(
+    ("faces", "is_uncertain"),
+    [
+        ([(LARGE, 0.01)], False),
+        ([(SMALL, 0.01)], True),
+        ([(SMALL, 0.99)], True),
+        ([(LARGE, 0.01), (SMALL, 0.02)], True),  # Real has to hold for both
+        ([(LARGE, 0.02), (SMALL, 0.01)], True),
+        ([(LARGE, 0.99), (SMALL, 0.01)], False),  # one fake is enough
+        ([(LARGE, 0.98), (SMALL, 0.99)], True),
+        ([], False),
+    ],
+)
+def test_a_face_that_is_too_small_decides_nothing(
+    faces: list[tuple[tuple[float, float, float, float], float]], is_uncertain: bool
+) -> None:
+    finder = FakeFaceFinder(*(box for box, _ in faces))
+    prediction = Predictor(SPEC, FakeClassifier(*(value for _, value in faces)), finder).predict(make_image())
+    assert prediction.is_uncertain is is_uncertain
+    assert prediction.verdict is DecisionRule().verdict(prediction.fake_probability)
+
+
+@pytest.mark.parametrize(("side", "is_uncertain"), [(39, True), (40, False)])
+def test_from_which_size_on_a_face_decides(side: int, is_uncertain: bool) -> None:
+    finder = FakeFaceFinder((0.0, 0.0, side / 800, 20 / 600))
+    assert Predictor(SPEC, FakeClassifier(0.01), finder).predict(make_image()).is_uncertain is is_uncertain
+
+
 def test_boxes_are_in_pixels_of_the_original() -> None:
     predictor = Predictor(SPEC, FakeClassifier(0.1), FakeFaceFinder((0.25, 0.25, 0.5, 0.5)))
 
@@ -378,6 +409,17 @@ def changed_spec(model_dir: Path, **values: Any) -> None:
 
 
 @pytest.mark.model
+def test_the_shipped_model_decides_nothing_on_a_thumbnail() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(astronaut()).crop((96, 0, 352, 256)).resize((80, 80)).save(buffer, "PNG")
+    prediction = get_predictor(MODEL_DIR).predict(decode_image(buffer.getvalue()))
+    (face,) = prediction.faces
+    assert 28 < face.bbox.width < 38
+    assert prediction.verdict is Verdict.REAL
+    assert prediction.is_uncertain
+
+
+@pytest.mark.model
 def test_the_shipped_model_judges_a_portrait() -> None:
     predictor = get_predictor(MODEL_DIR)
 
@@ -386,6 +428,7 @@ def test_the_shipped_model_judges_a_portrait() -> None:
     assert len(prediction.faces) == 1
     assert prediction.fake_probability is not None
     assert 0 < prediction.fake_probability < 1
+    assert not prediction.is_uncertain
     # The map explains the very probability: its mean plus the bias is the logit.
     logit = float(prediction.faces[0].cam.mean()) + predictor.cam_bias
     assert 1 / (1 + np.exp(-logit)) == pytest.approx(prediction.fake_probability, abs=1e-4)

@@ -13,8 +13,16 @@ from detector import services
 from detector.exceptions import AnalysisFailed, ModelUnavailable
 from detector.images import decode_image
 from detector.models import Detection
-from detector.predictor import Prediction
-from detector.tests.factories import VISITOR_KEY, FakePredictor, make_detection, make_jpeg, make_picture, make_user
+from detector.predictor import DecisionRule, Prediction
+from detector.tests.factories import (
+    VISITOR_KEY,
+    FakePredictor,
+    make_detection,
+    make_jpeg,
+    make_picture,
+    make_prediction,
+    make_user,
+)
 
 
 def create(data: bytes | None = None, owner: User | None = None) -> Detection:
@@ -45,6 +53,17 @@ def test_a_detection_keeps_what_the_model_said_and_the_bytes_as_they_came(
     assert Path(detection.image.path).read_bytes() == data
     assert max(decode_image(Path(detection.thumbnail.path).read_bytes()).pixels.shape) == 256
     assert len(stored(media_root)) == 2
+
+
+@pytest.mark.django_db
+def test_an_answer_on_a_face_that_is_too_small_is_kept_as_undecided(
+    predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undecided = make_prediction(0.01, rule=DecisionRule().undecided())
+    monkeypatch.setattr(predictor, "predict", lambda *arguments, **options: undecided)
+    detection = Detection.objects.get(pk=create().pk)
+    assert (detection.verdict, detection.threshold, detection.is_uncertain) == ("real", 0.7, True)
+    assert (detection.uncertain_above, detection.uncertain_up_to) == (0.0, 1.0)
 
 
 @pytest.mark.django_db

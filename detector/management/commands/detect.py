@@ -89,6 +89,8 @@ def _result(prediction: Prediction) -> dict[str, Any]:
         "status": "done",
         "verdict": prediction.verdict.value,
         "is_uncertain": prediction.is_uncertain,
+        "uncertain_above": prediction.rule.uncertain_above,
+        "uncertain_up_to": prediction.rule.uncertain_up_to,
         "fake_probability": prediction.fake_probability,
         "real_probability": prediction.real_probability,
         "faces": [{"box": list(face.bbox), "fake_probability": face.fake_probability} for face in prediction.faces],
