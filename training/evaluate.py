@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from detector.images import decode_image
+from detector.images import MIN_SIDE, decode_image
 from detector.predictor import DecisionRule, Predictor, load_predictor
 from training.card import write_card
 from training.data import KINDS, Sample, limited, manifest_sha256, overlapping, read_manifest, without_copies
@@ -69,7 +69,12 @@ def _jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
 
 
 def _reduced(factor: int) -> Callable[[Image.Image], Image.Image]:
-    return lambda image: image.resize((image.width // factor, image.height // factor), Image.Resampling.BICUBIC)
+    def deliver(image: Image.Image) -> Image.Image:
+        by = min(factor, min(image.size) / MIN_SIDE)  # smaller pictures are refused
+        width, height = (max(MIN_SIDE, int(side / by)) for side in image.size)
+        return image.resize((width, height), Image.Resampling.BICUBIC)
+
+    return deliver
 
 
 def _screenshot(image: Image.Image) -> Image.Image:

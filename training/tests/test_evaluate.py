@@ -5,12 +5,25 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from detector.tests.portraits import astronaut_jpeg
 from training.data import manifest_sha256
 from training.evaluate import DELIVERIES, evaluate_model
 from training.paths import MODEL_DIR
 from training.tests.test_data import write_manifest
+
+
+@pytest.mark.parametrize(
+    ("before", "halved", "quartered"),
+    [((240, 201), (120, 100), (60, 50)), ((112, 240), (56, 120), (32, 68)), ((32, 40), (32, 40), (32, 40))],
+)
+def test_a_delivered_picture_is_one_that_is_accepted(
+    before: tuple[int, int], halved: tuple[int, int], quartered: tuple[int, int]
+) -> None:
+    picture = Image.new("RGB", before)
+    assert DELIVERIES["halved"](picture).size == halved
+    assert DELIVERIES["quartered"](picture).size == quartered
 
 
 @pytest.mark.model
