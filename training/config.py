@@ -226,8 +226,7 @@ FULL = Config(
     stages=(*_STAGES, replace(_STAGES[1], epochs=5), replace(_STAGES[2], epochs=8, learning_rate=6e-4)),
     normalized_from=3,
     refit=1e-3,
-    refit_views=0,
-    refit_as_served=True,
+    refit_views=2,
     refit_splits=("train", "val"),
     second_stages=(
         replace(_STAGES[0], epochs=6, matched_boost=1.8),
