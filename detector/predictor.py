@@ -587,14 +587,19 @@ def _suited(rule: DecisionRule, faces: Sequence[FacePrediction]) -> DecisionRule
     """Returns the rule for these faces, the most fake one first."""
     if not faces:
         return rule
-    deciding = faces[: deciding_count(rule.verdict(faces[0].fake_probability), len(faces))]
-    smallest = min(max(each.bbox.width, each.bbox.height) for each in deciding)
-    return rule.undecided() if smallest < MIN_DECIDED_FACE_SIDE else rule
+    side = smallest_deciding_side(rule.verdict(faces[0].fake_probability), [each.bbox for each in faces])
+    return rule.undecided() if side < MIN_DECIDED_FACE_SIDE else rule
 
 
-def deciding_count(verdict: str, face_count: int) -> int:
-    """Returns on how many of the faces, the most fake one first, the verdict rests: Fake on that one, Real on all."""
-    return 1 if verdict == Verdict.FAKE else face_count
+def smallest_deciding_side(verdict: str, bboxes: Sequence[Sequence[int]]) -> int:
+    """Returns the longer side in px of the smallest face that the verdict rests on: Fake on one, Real on all.
+
+    Args:
+        verdict: Real or fake.
+        bboxes: (x, y, width, height) in px of the upright original, at least one, the most fake face's first.
+    """
+    deciding = bboxes[:1] if verdict == Verdict.FAKE else bboxes
+    return min(max(width, height) for _x, _y, width, height in deciding)
 
 
 def _in_original(crop: BoundingBox, picture: Image.Image, image: DecodedImage) -> BoundingBox:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from detector.models import Detection, Score
-from detector.predictor import MIN_DECIDED_FACE_SIDE, DecisionRule, deciding_count
+from detector.predictor import MIN_DECIDED_FACE_SIDE, DecisionRule, smallest_deciding_side
 from detector.templatetags.display import percent
 
 
@@ -38,9 +38,8 @@ def too_small_face_side(detection: Detection) -> int | None:
     """The longer side in px of the smallest face that left the answer undecided; None where none did."""
     if detection.status != Detection.Status.DONE or detection.rule != detection.rule.undecided():
         return None
-    deciding = detection.faces[: deciding_count(detection.verdict, len(detection.faces))]
-    smallest = min(max(face["bbox"][2:]) for face in deciding)
-    return smallest if smallest < MIN_DECIDED_FACE_SIDE else None
+    side = smallest_deciding_side(detection.verdict, [face["bbox"] for face in detection.faces])
+    return side if side < MIN_DECIDED_FACE_SIDE else None
 
 
 def _face(detection: Detection, number: int, face: dict[str, Any]) -> dict[str, Any]:

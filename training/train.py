@@ -271,7 +271,10 @@ def refit(
 
 
 def _refit_inputs(pictures: list[FacePicture], config: Config, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """Yields each view of all pictures that `refit` has the network see, (n, size, size, 3) uint8 RGB."""
+    """Yields each view of all pictures that `refit` has the network see, (n, size, size, 3) uint8 RGB.
+
+    All lie in the same memory: each is gone when the next is asked for.
+    """
     size = config.stages[-1].size
     inputs = np.empty((len(pictures), size, size, 3), np.uint8)
     if config.refit_as_served:
