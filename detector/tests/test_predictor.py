@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+import itertools
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -297,12 +299,14 @@ def test_without_a_face_there_is_no_probability() -> None:
     assert prediction.faces == ()
 
 
-def test_timings_add_up() -> None:
+def test_timings_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()  # which a busy machine does not stop: each look is a second later
+    monkeypatch.setattr("detector.predictor.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+
     timings = Predictor(SPEC, FakeClassifier(0.1), FakeFaceFinder((0, 0, 1, 1))).predict(make_image()).timings_ms
 
-    assert set(timings) == {"decode", "faces", "network", "total"}
-    assert timings["decode"] == pytest.approx(3.0, abs=0.1)
-    assert timings["total"] == pytest.approx(timings["decode"] + timings["faces"] + timings["network"])
+    # The decoder's own 3 ms, and what went into decoding more of it for small faces.
+    assert timings == {"decode": 1003.0, "faces": 1000.0, "network": 1000.0, "total": 3003.0}
 
 
 def test_a_small_face_is_judged_from_more_pixels_of_the_file() -> None:
