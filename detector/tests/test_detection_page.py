@@ -108,10 +108,11 @@ def test_a_result_with_its_heat_map_takes_few_queries(
 def test_a_face_that_is_too_small_is_why(visitor: Client) -> None:
     detection = make_detection(0.01, uncertain_above=0.0, uncertain_up_to=1.0)
     assertContains(visitor.get(address(detection)), "The probability of being real lies between 0\xa0% and 100\xa0%")
-    detection.faces[0]["bbox"] = [100, 60, 31, 28]
+    detection.faces[0]["bbox"] = [100, 60, 28, 31]
     detection.save()
     page = visitor.get(address(detection))
-    assertContains(page, "The face is only 31 pixels wide; of faces under 40, too many answers turned out wrong.")
+    sentence = "The longer side of the face is only 31 pixels; of faces under 40, too many answers turned out wrong."
+    assertContains(page, sentence)
     assertContains(page, "It leans to real.")
     assertNotContains(page, "The probability of being real lies between")
 
