@@ -587,19 +587,41 @@ def _suited(rule: DecisionRule, faces: Sequence[FacePrediction]) -> DecisionRule
     """Returns the rule for these faces, the most fake one first."""
     if not faces:
         return rule
-    side = smallest_deciding_side(rule.verdict(faces[0].fake_probability), [each.bbox for each in faces])
-    return rule.undecided() if side < MIN_DECIDED_FACE_SIDE else rule
+    bboxes = [each.bbox for each in faces]
+    smallest = smallest_deciding_face(rule.verdict(faces[0].fake_probability), bboxes)
+    return rule.undecided() if is_too_small(bboxes[smallest]) else rule
 
 
-def smallest_deciding_side(verdict: str, bboxes: Sequence[Sequence[int]]) -> int:
-    """Returns the longer side in px of the smallest face that the verdict rests on: Fake on one, Real on all.
+def smallest_deciding_face(verdict: str, bboxes: Sequence[Sequence[int]]) -> int:
+    """Returns the index of the smallest face that the verdict rests on: Fake on one, Real on all.
 
     Args:
         verdict: Real or fake.
         bboxes: (x, y, width, height) in px of the upright original, at least one, the most fake face's first.
     """
     deciding = bboxes[:1] if verdict == Verdict.FAKE else bboxes
-    return min(max(width, height) for _x, _y, width, height in deciding)
+    return min(range(len(deciding)), key=lambda index: longer_side(deciding[index]))
+
+
+def longer_side(bbox: Sequence[int]) -> int:
+    """Returns the longer side of (x, y, width, height)."""
+    _x, _y, width, height = bbox
+    return max(width, height)
+
+
+def is_too_small(bbox: Sequence[int]) -> bool:
+    """Returns whether no verdict on the face in that box, in px of the upright original, is decided."""
+    return longer_side(bbox) < MIN_DECIDED_FACE_SIDE
+
+
+def is_face_uncertain(face: FacePrediction, rule: DecisionRule) -> bool:
+    """Returns whether the face's own verdict is only a leaning, whatever the other faces are like.
+
+    Args:
+        face: One of a prediction.
+        rule: What `predict` was given, not what it made of that for the whole picture.
+    """
+    return is_too_small(face.bbox) or rule.is_uncertain(face.fake_probability)
 
 
 def _in_original(crop: BoundingBox, picture: Image.Image, image: DecodedImage) -> BoundingBox:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from detector.models import Detection, Score
-from detector.predictor import MIN_DECIDED_FACE_SIDE, DecisionRule, smallest_deciding_side
+from detector.predictor import is_too_small, longer_side, smallest_deciding_face
 from detector.templatetags.display import percent
 
 
@@ -20,12 +20,6 @@ def score_words(score: Score) -> str:
     return f"{score.model_version}: {said}"
 
 
-def answer(rule: DecisionRule, fake_probability: float) -> str:
-    """What a tag says: real, fake, uncertain_real or uncertain_fake."""
-    verdict = rule.verdict(fake_probability).value
-    return f"uncertain_{verdict}" if rule.is_uncertain(fake_probability) else verdict
-
-
 def faces_for_display(detection: Detection) -> list[dict[str, Any]]:
     """One dictionary per face, the deciding one first; boxes in pixels of the upright original.
 
@@ -34,16 +28,23 @@ def faces_for_display(detection: Detection) -> list[dict[str, Any]]:
     return [_face(detection, number, face) for number, face in enumerate(detection.faces, start=1)]
 
 
-def too_small_face_side(detection: Detection) -> int | None:
-    """The longer side in px of the smallest face that left the answer undecided; None where none did."""
+def too_small_face(detection: Detection) -> dict[str, int] | None:
+    """Number and longer side in px of the smallest face that left the answer undecided; None where none did."""
     if detection.status != Detection.Status.DONE or detection.rule != detection.rule.undecided():
         return None
-    side = smallest_deciding_side(detection.verdict, [face["bbox"] for face in detection.faces])
-    return side if side < MIN_DECIDED_FACE_SIDE else None
+    bboxes = [face["bbox"] for face in detection.faces]
+    smallest = smallest_deciding_face(detection.verdict, bboxes)
+    if not is_too_small(bboxes[smallest]):
+        return None
+    return {"number": smallest + 1, "longer_side": longer_side(bboxes[smallest])}
 
 
 def _face(detection: Detection, number: int, face: dict[str, Any]) -> dict[str, Any]:
     fake_probability = float(face["fake_probability"])
+    verdict = detection.rule.verdict(fake_probability).value
+    # A face from before each kept its own answer goes by the picture's rule, which decided small ones as well or none.
+    is_uncertain = face.get("is_uncertain", detection.rule.is_uncertain(fake_probability))
+    is_limited = "is_uncertain" in face or detection.rule == detection.rule.undecided()
     return {
         "number": number,
         "bbox": _inside(detection, face["bbox"]),
@@ -51,9 +52,11 @@ def _face(detection: Detection, number: int, face: dict[str, Any]) -> dict[str, 
         "detection_score": face["detection_score"],
         "fake_probability": fake_probability,
         "real_probability": 1.0 - fake_probability,
-        "verdict": detection.rule.verdict(fake_probability).value,
-        "answer": answer(detection.rule, fake_probability),
-        "is_uncertain": detection.rule.is_uncertain(fake_probability),
+        "verdict": verdict,
+        "answer": f"uncertain_{verdict}" if is_uncertain else verdict,
+        "is_uncertain": is_uncertain,
+        "is_too_small": is_limited and is_too_small(face["bbox"]),
+        "longer_side": longer_side(face["bbox"]),
         "is_deciding": number == 1,
     }
 

@@ -27,7 +27,7 @@ from detector.exceptions import (
 )
 from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
-from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor
+from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor, is_face_uncertain
 from detector.reviews import Look, agreed_verdict, is_drawn, opinions_of
 from detector.similarity import HASHED_SIDE, perceptual_hash
 
@@ -397,15 +397,16 @@ def _analyse(detection: Detection, image: DecodedImage, rule: DecisionRule) -> N
         logger.exception("The analysis of picture %s broke", detection.pk)
         detection.error_code = "analysis_failed"
     else:
-        _apply(detection, prediction)
+        _apply(detection, prediction, rule)
 
 
-def _apply(detection: Detection, prediction: Prediction) -> None:
+def _apply(detection: Detection, prediction: Prediction, rule: DecisionRule) -> None:
     detection.status = STATUS_BY_VERDICT[prediction.verdict]
     detection.verdict = prediction.verdict.value
     detection.fake_probability = prediction.fake_probability
     detection.model_version = prediction.model_version
-    detection.faces = [face.as_dict() for face in prediction.faces]
+    # The row keeps the rule for the whole picture, which one small face leaves undecided for all.
+    detection.faces = [face.as_dict() | {"is_uncertain": is_face_uncertain(face, rule)} for face in prediction.faces]
     detection.unjudged_faces = prediction.unjudged_faces
     detection.uncertain_above = prediction.rule.uncertain_above
     detection.uncertain_up_to = prediction.rule.uncertain_up_to

@@ -29,7 +29,7 @@ from detector.images import ACCEPTED_FORMATS
 from detector.models import Detection
 from detector.outages import outage_answer
 from detector.predictor import MIN_DECIDED_FACE_SIDE
-from detector.presentation import faces_for_display, too_small_face_side
+from detector.presentation import faces_for_display, too_small_face
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
 from detector.responses import detection_gone, picture_too_large, refuse, unknown_host, unreadable, wants_json
@@ -193,7 +193,7 @@ def _detection_page(
         "threshold": detection.threshold,
         "uncertain_above": detection.rule.uncertain_above,
         "uncertain_up_to": detection.rule.uncertain_up_to,
-        "too_small_face_side": too_small_face_side(detection),
+        "too_small_face": too_small_face(detection),
         "min_decided_face_side": MIN_DECIDED_FACE_SIDE,
         "review": {"verdict": detection.review_verdict, "at": detection.reviewed_at}
         if detection.review_verdict

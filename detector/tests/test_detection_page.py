@@ -11,10 +11,12 @@ from pytest_django.asserts import assertContains, assertNotContains, assertRedir
 
 from detector import services
 from detector.models import Detection
-from detector.tests.factories import VISITOR_KEY, make_detection, make_review, make_user
+from detector.tests.factories import VISITOR_KEY, make_detection, make_face, make_review, make_user
 from detector.visitors import SESSION_FIELD
 
 pytestmark = pytest.mark.django_db
+
+UNDECIDED: dict[str, Any] = {"uncertain_above": 0.0, "uncertain_up_to": 1.0}
 
 
 def address(detection: Detection, name: str = "detection") -> str:
@@ -106,7 +108,7 @@ def test_a_result_with_its_heat_map_takes_few_queries(
 
 
 def test_a_face_that_is_too_small_is_why(visitor: Client) -> None:
-    detection = make_detection(0.01, uncertain_above=0.0, uncertain_up_to=1.0)
+    detection = make_detection(0.01, **UNDECIDED)
     assertContains(visitor.get(address(detection)), "The probability of being real lies between 0\xa0% and 100\xa0%")
     detection.faces[0]["bbox"] = [100, 60, 28, 31]
     detection.save()
@@ -115,6 +117,48 @@ def test_a_face_that_is_too_small_is_why(visitor: Client) -> None:
     assertContains(page, sentence)
     assertContains(page, "It leans to real.")
     assertNotContains(page, "The probability of being real lies between")
+
+
+@pytest.mark.parametrize(
+    ("faces", "values", "answers", "too_small"),
+    [
+        # Of Real, which rests on all: one face alone is too small.
+        ([(0.05, 80, False), (0.01, 31, True)], UNDECIDED, ["real", "uncertain_real"], [False, True]),
+        # Of Fake, which rests on one: the other may be too small without a word in the headline.
+        ([(0.95, 80, False), (0.01, 31, True)], {}, ["fake", "uncertain_real"], [False, True]),
+        ([(0.95, 31, True), (0.01, 80, False)], UNDECIDED, ["uncertain_fake", "real"], [True, False]),
+        # From before each face kept its answer: what the row's rule says, which is all that is known.
+        ([(0.05, 80, None), (0.01, 31, None)], UNDECIDED, ["uncertain_real", "uncertain_real"], [False, True]),
+        # And from before there was a limit: a small one was decided.
+        ([(0.95, 80, None), (0.01, 31, None)], {}, ["fake", "real"], [False, False]),
+    ],
+)
+def test_the_face_that_is_too_small_is_marked_and_no_other(
+    visitor: Client,
+    admin_client: Client,
+    faces: list[tuple[float, int, bool | None]],
+    values: dict[str, Any],
+    answers: list[str],
+    too_small: list[bool],
+) -> None:
+    kept = [
+        make_face(probability, side=side).as_dict() | ({} if own is None else {"is_uncertain": own})
+        for probability, side, own in faces
+    ]
+    detection = make_detection(*(probability for probability, _, _ in faces), faces=kept, **values)
+    page = visitor.get(address(detection))
+    assert [face["answer"] for face in page.context["faces"]] == answers
+    assert [face["is_too_small"] for face in page.context["faces"]] == too_small
+    marks = sum(too_small)
+    assertContains(page, "too small: 31 pixels", count=marks)
+    review = reverse("admin:detector_detection_review", args=[detection.pk])
+    assertContains(admin_client.get(review), "too small: 31 pixels", count=marks)
+
+
+def test_the_face_that_leaves_the_answer_open_is_named(visitor: Client) -> None:
+    faces = [make_face(0.05, side=80).as_dict(), make_face(0.02, side=39).as_dict(), make_face(0.01, side=31).as_dict()]
+    detection = make_detection(0.05, 0.02, 0.01, faces=faces, **UNDECIDED)
+    assertContains(visitor.get(address(detection)), "The longer side of face 3, on which it rests, is only 31 pixels;")
 
 
 def test_every_face_is_shown_and_the_most_fake_one_decides(visitor: Client) -> None:

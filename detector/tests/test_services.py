@@ -1,5 +1,6 @@
 import errno
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from detector.tests.factories import (
     VISITOR_KEY,
     FakePredictor,
     make_detection,
+    make_face,
     make_jpeg,
     make_picture,
     make_prediction,
@@ -64,6 +66,19 @@ def test_an_answer_on_a_face_that_is_too_small_is_kept_as_undecided(
     detection = Detection.objects.get(pk=create().pk)
     assert (detection.verdict, detection.threshold, detection.is_uncertain) == ("real", 0.7, True)
     assert (detection.uncertain_above, detection.uncertain_up_to) == (0.0, 1.0)
+
+
+@pytest.mark.django_db
+def test_each_face_keeps_its_own_answer_beside_that_of_the_picture(
+    predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture's is undecided where one face is too small, which says nothing of the others."""
+    faces = (make_face(0.28, side=80), make_face(0.02, side=39), make_face(0.01, side=80))
+    undecided = replace(make_prediction(), faces=faces, rule=DecisionRule().undecided())
+    monkeypatch.setattr(predictor, "predict", lambda *arguments, **options: undecided)
+    monkeypatch.setattr(predictor, "rule", lambda threshold: DecisionRule(threshold, uncertain_up_to=0.9))
+    faces_kept = Detection.objects.get(pk=create().pk).faces
+    assert [face["is_uncertain"] for face in faces_kept] == [True, True, False]
 
 
 @pytest.mark.django_db
