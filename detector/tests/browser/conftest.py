@@ -128,6 +128,10 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
+    def enlarge_text(self, percent: int) -> None:
+        """Of the page that is open."""
+        self.script("document.documentElement.style.fontSize = arguments[0]", f"{percent}%")
+
     def touch(self, finger: bool) -> None:
         """A finger or a mouse."""
         self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": finger})

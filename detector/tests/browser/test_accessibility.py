@@ -21,6 +21,7 @@ pytestmark = pytest.mark.redis
 ROOT = Path(__file__).parents[3]
 SCHEMES = ["light", "dark"]
 NARROWEST = 320  # px, as WCAG 1.4.10 has it
+PHONE = 360
 
 
 def reviewed() -> str:
@@ -90,6 +91,9 @@ def test_axe_finds_nothing_and_nothing_overflows(browser: Browser, page: str) ->
     browser.resize(NARROWEST)
     assert browser.overflow_px() == 0
     assert browser.axe_findings() == [], "narrow"
+    browser.resize(PHONE)
+    browser.enlarge_text(200)
+    assert browser.overflow_px() == 0, "text of twice the size, as WCAG 1.4.4 has it"
 
 
 ERROR_TEMPLATES = ["400", "403", "403_csrf", "404", "413", "500", "503", "detector/unavailable"]

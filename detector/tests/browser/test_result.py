@@ -2,7 +2,7 @@ import pytest
 from django.utils import timezone
 
 from detector.tests.browser.conftest import Browser
-from detector.tests.factories import make_detection
+from detector.tests.factories import make_detection, make_face
 
 pytestmark = pytest.mark.redis
 
@@ -87,6 +87,21 @@ def test_every_face_is_listed_and_the_most_fake_one_decides(browser: Browser) ->
     rows = [" ".join(row.text.replace("\N{NO-BREAK SPACE}", " ").split()) for row in browser.all(".faces tbody tr")]
     assert rows == ["1 decides Fake 5.0 %", "2 Fake, uncertain 50.0 %", "3 Real 95.0 %"]
     assert [number.text for number in browser.all(".box__number")] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("width", [320, 360, 414])
+def test_the_table_of_faces_fits_a_phone_however_large_its_letters(browser: Browser, width: int) -> None:
+    faces = [make_face(0.95).as_dict(), make_face(0.02, side=31).as_dict() | {"is_uncertain": True}]
+    detection = make_detection(0.95, 0.02, faces=faces)
+    browser.become_visitor()
+    browser.resize(width)
+    browser.open(detection.get_absolute_url())
+    for percent in range(100, 201, 10):
+        browser.enlarge_text(percent)
+        right = browser.script("return document.querySelector('.faces__table').getBoundingClientRect().right")
+        assert right <= width, percent
+    heading = "return getComputedStyle(document.querySelector('.faces td.num'), '::before').content"
+    assert browser.script(heading) == '"Real with "', "its column's heading is not to be seen then"
 
 
 @pytest.mark.parametrize(("kind", "title"), [("no_face", "No face found"), ("failed", "The analysis failed")])
