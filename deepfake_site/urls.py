@@ -11,6 +11,7 @@ urlpatterns = [
     path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("accounts/signup/", views.signup, name="signup"),
     path("accounts/password/", views.PasswordChange.as_view(), name="password_change"),
+    path("accounts/delete/", views.account_delete, name="account_delete"),
     # The admin's own form would take any number of guesses at the old password.
     path("admin/password_change/", RedirectView.as_view(pattern_name="password_change")),
     path("admin/", admin.site.urls),

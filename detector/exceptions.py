@@ -49,6 +49,10 @@ class AccountGone(DetectorError):
     """The account was deleted in the meantime; nothing was stored."""
 
 
+class LastAdministrator(DetectorError):
+    """Without this account nobody could manage the others; nothing was deleted."""
+
+
 class PictureGone(DetectorError):
     """The detection has no picture any more, so nobody can review it."""
 

@@ -113,6 +113,23 @@ class SignupForm(UserCreationForm):  # type: ignore[type-arg]
         return user
 
 
+class AccountDeletionForm(forms.Form):
+    """The account's own password; wrong ones count as failed log-ins do, and lock like them."""
+
+    password = forms.CharField(strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}))
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        name = self.request.user.get_username()
+        if authenticate(self.request, username=name, password=password) != self.request.user:
+            raise ValidationError("That is not the password of this account.", code="password_incorrect")
+        return password
+
+
 class PasswordForm(PasswordChangeForm):
     """A new password for whoever knows the old one; wrong ones count as failed log-ins do, and lock like them."""
 

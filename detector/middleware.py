@@ -33,7 +33,9 @@ class LimiterMiddleware:
         if not isinstance(exception, LimiterUnavailable):
             return None
         logger.error("Nobody can log in or sign up: %s", exception)
-        sentence = "Nobody can log in, sign up or change a password right now. Please try again shortly."
+        sentence = (
+            "Nobody can log in, sign up, delete an account or change a password right now. Please try again shortly."
+        )
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return refuse(request, "registration/unavailable.html", status, sentence, retry_after=RETRY_AFTER_S)
 

@@ -20,6 +20,7 @@ from detector.exceptions import (
     AccountGone,
     AppealRefused,
     DetectionGone,
+    LastAdministrator,
     ModelUnavailable,
     OwnUpload,
     PictureGone,
@@ -197,6 +198,22 @@ def accounts_delete(*, accounts: QuerySet[User]) -> None:
         doomed = User.objects.filter(pk__in=accounts.order_by().values("pk")).order_by("pk")
         keys = list(doomed.select_for_update().values_list("pk", flat=True))
         User.objects.filter(pk__in=keys).delete()
+
+
+def account_delete(*, account: User) -> None:
+    """Deletes somebody's own account with all that they uploaded; what they reviewed stays, without their name.
+
+    Raises:
+        LastAdministrator: Nobody else could manage the site's accounts.
+    """
+    with transaction.atomic():
+        # Locked, or the last two could delete themselves at the same moment.
+        administrators = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").select_for_update()
+        if account.is_superuser and list(administrators.values_list("pk", flat=True)) == [account.pk]:
+            raise LastAdministrator("This is the last account that can manage the others. Make another one first.")
+        accounts_delete(accounts=User.objects.filter(pk=account.pk))
+    # The admin's own record of what it did there goes with it.
+    logger.info("Account %s was deleted by whoever it belonged to", account.pk)
 
 
 def appeal_create(*, detection: Detection, text: str) -> Detection:

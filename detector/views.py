@@ -6,7 +6,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login
+from django.contrib.auth import login, logout
+from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView, PasswordChangeView
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.paginator import Paginator
@@ -23,10 +24,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from detector import known, media, metrics, model_cards, ratelimits, services, throttling, workplace
-from detector.exceptions import AccountGone, AppealRefused, DetectionGone
-from detector.forms import AppealForm, PasswordForm, SignupForm, UploadForm
+from detector.exceptions import AccountGone, AppealRefused, DetectionGone, LastAdministrator
+from detector.forms import AccountDeletionForm, AppealForm, PasswordForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
-from detector.models import Detection
+from detector.models import Detection, Review
 from detector.outages import outage_answer
 from detector.predictor import MIN_DECIDED_FACE_SIDE
 from detector.presentation import faces_for_display, too_small_face
@@ -388,6 +389,35 @@ class PasswordChange(PasswordChangeView):
     def form_valid(self, form: Any) -> HttpResponse:
         messages.success(self.request, "Your password was changed. Other browsers were logged out.")
         return super().form_valid(form)
+
+
+@sensitive_post_parameters()
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def account_delete(request: HttpRequest) -> HttpResponse:
+    assert request.user.is_authenticated
+    _claim_late(request)
+    form = AccountDeletionForm(request.POST if request.method == "POST" else None, request=request)
+    if not form.is_valid():
+        return _account_page(request, form, HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK)
+    try:
+        services.account_delete(account=request.user)
+    except LastAdministrator as error:
+        form.add_error(None, str(error))
+        return _account_page(request, form, HTTPStatus.CONFLICT)
+    logout(request)
+    messages.success(request, "Your account was deleted, and all that was checked with it.")
+    return redirect("detector:upload")
+
+
+def _account_page(request: HttpRequest, form: AccountDeletionForm, status: int) -> HttpResponse:
+    context = {
+        "form": form,
+        "upload_count": Detection.objects.owned_by(request).count(),
+        "review_count": Review.objects.filter(reviewer=request.user.pk).count(),
+    }
+    return render(request, "registration/delete.html", context, status=status)
 
 
 def _safe_target(request: HttpRequest, target: str) -> str:

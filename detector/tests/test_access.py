@@ -86,6 +86,14 @@ TABLE: dict[str, Row] = {
         "PUT": "302 200 200 200 200",
         "DELETE": "302 405 405 405 405",
     },
+    # The only superuser has to stay.
+    "accounts/delete/": {
+        "GET": "302 200 200 200 200",
+        "HEAD": "302 200 200 200 200",
+        "POST": "302 302 302 302 409",
+        "PUT": "302 405 405 405 405",
+        "DELETE": "302 405 405 405 405",
+    },
     "admin/": admin_page(STAFF),
     "admin/login/": {
         "GET": "200 200 200 302 302",
@@ -215,6 +223,7 @@ class World:
                 "new_password1": "another horse battery",
                 "new_password2": "another horse battery",
             },
+            "accounts/delete/": {"password": "correct horse battery"},
             "admin/detector/detection/<uuid:pk>/review/": {"verdict": "real", "look": look},
             "admin/auth/user/add/": {**account, "usable_password": "true"},
             "admin/auth/group/add/": {"name": "Editors"},
@@ -252,6 +261,7 @@ WRITERS: dict[str, set[str]] = {
     "detections/<uuid:pk>/delete/": {"owner"},
     "accounts/signup/": {"anonymous"},
     "accounts/password/": {"owner", "other", "reviewer", "superuser"},
+    "accounts/delete/": {"owner", "other", "reviewer"},
     "admin/detector/detection/<uuid:pk>/review/": {"reviewer", "superuser"},
     "admin/detector/detection/<path:object_id>/delete/": {"superuser"},
     "admin/auth/user/add/": {"superuser"},

@@ -101,7 +101,7 @@ def test_deleting_promises_what_it_does(visitor: Client, is_kept: bool, is_revie
 def test_about_says_what_stays_and_what_goes(client: Client) -> None:
     about = client.get(reverse("detector:about"))
     assertContains(about, "If people reviewed it, their reviews stay")
-    assertContains(about, "Those who run this site can delete an account")
+    assertContains(about, 'An account you delete <a href="/accounts/delete/">yourself</a>')
 
 
 def test_a_failed_analysis_of_such_a_photo_leaves_none_either(

@@ -191,7 +191,7 @@ def test_the_forms_errors_are_accessible(browser: Browser, scheme: str) -> None:
 ADMIN_PAGES = ["/admin/", "/admin/detector/detection/", "/admin/detector/detection/{pk}/change/"]
 ADMIN_PAGES += ["/admin/detector/detection/{pk}/review/", "/admin/detector/review/", "/admin/detector/queueddetection/"]
 ADMIN_PAGES += ["/admin/detector/queueddetection/?review_need__exact=3"]
-ADMIN_PAGES += ["/admin/detector/review/quality/", "/accounts/password/"]
+ADMIN_PAGES += ["/admin/detector/review/quality/", "/accounts/password/", "/accounts/delete/"]
 
 
 @pytest.mark.parametrize("page", ADMIN_PAGES)
