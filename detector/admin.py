@@ -357,7 +357,7 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        review = self.admin_site.admin_view(workplace.review)
+        review = workplace.with_log_in(self.admin_site.admin_view(workplace.review))
         return [path("<uuid:pk>/review/", review, name="detector_detection_review"), *super().get_urls()]
 
     def get_search_results(

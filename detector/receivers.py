@@ -8,7 +8,7 @@ from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from detector import services, upload_weeks
+from detector import services, unsent, upload_weeks
 from detector.models import Detection
 from detector.visitors import retire_visitor_key, visitor_key
 
@@ -28,6 +28,13 @@ def shorten_session(sender: Any, request: HttpRequest | None, user: User, **kwar
     """Staff, who see everybody's pictures, log in every day anew."""
     if user.is_staff and request is not None and hasattr(request, "session"):
         request.session.set_expiry(settings.STAFF_SESSION_AGE_S)
+
+
+@receiver(user_logged_in, dispatch_uid="detector.keep_unsent")
+def keep_unsent(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+    """What could not be taken in because the session had ended waits for its page."""
+    if request is not None and hasattr(request, "session"):
+        unsent.keep(request)
 
 
 @receiver(pre_delete, sender=Detection, dispatch_uid="detector.lock")

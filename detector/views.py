@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, PasswordChangeView
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.paginator import Paginator
@@ -15,7 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.template.loader import render_to_string
 from django.templatetags.static import static
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 from django.utils.crypto import constant_time_compare
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import cache_control, never_cache
@@ -23,7 +24,7 @@ from django.views.decorators.csrf import requires_csrf_token
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from detector import known, media, metrics, model_cards, ratelimits, services, throttling, workplace
+from detector import known, media, metrics, model_cards, ratelimits, services, throttling, unsent, workplace
 from detector.exceptions import AccountGone, AppealRefused, DetectionGone, LastAdministrator
 from detector.forms import AccountDeletionForm, AppealForm, PasswordForm, SignupForm, UploadForm
 from detector.images import ACCEPTED_FORMATS
@@ -36,7 +37,7 @@ from detector.readiness import readiness
 from detector.responses import detection_gone, picture_too_large, refuse, unknown_host, unreadable, wants_json
 from detector.room import get_room
 from detector.templatetags.display import seconds
-from detector.visitors import ensure_visitor_key, keep_session, late_visitor_key, offer_visitor_key
+from detector.visitors import ensure_visitor_key, has_visitor_key, keep_session, late_visitor_key, offer_visitor_key
 from detector.whole_bodies import CUT_SHORT
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ UNAVAILABLE_SENTENCE = "Pictures cannot be accepted right now. Please try again 
 UNAVAILABLE_RETRY_AFTER_S = 30
 PASSWORD_BACKEND = "django.contrib.auth.backends.ModelBackend"
 APPEALED_SENTENCE = "You can object to a result once, and while its photo is there."
+SESSION_ENDED_SENTENCE = "The objection was not taken in: the session has ended in which it was begun. Log in first."
+UNSENT_SENTENCE = "This was not saved: your session had ended. Please send it again."
 APPEALS_PAUSED_SENTENCE = "Objections cannot be taken in right now. Please try again shortly."
 
 
@@ -163,6 +166,8 @@ def detection_show(request: HttpRequest, pk: UUID) -> HttpResponse:
     _claim_late(request)
     detection = _visible(request, pk)
     workplace.remember_file_seen(request, detection)
+    if waiting := unsent.take(request, request.path):
+        return _detection_page(request, detection, appeal_text=waiting[unsent.TEXT], appeal_error=UNSENT_SENTENCE)
     return _detection_page(request, detection)
 
 
@@ -177,7 +182,12 @@ def _visible(request: HttpRequest, pk: UUID) -> Detection:
 
 
 def _detection_page(
-    request: HttpRequest, detection: Detection, *, status: int = HTTPStatus.OK, appeal_error: str = ""
+    request: HttpRequest,
+    detection: Detection,
+    *,
+    status: int = HTTPStatus.OK,
+    appeal_text: str = "",
+    appeal_error: str = "",
 ) -> HttpResponse:
     is_own = detection.is_owned_by(request)
     context = {
@@ -187,7 +197,7 @@ def _detection_page(
         "can_delete": is_own,
         "can_appeal": is_own and detection.can_be_appealed,
         "appeal_error": appeal_error,
-        "appeal_text": request.POST.get("sentence", ""),
+        "appeal_text": request.POST.get("sentence", appeal_text),
         # Only for the uploader: to others it would tell that somebody uploaded such a picture. What people said of this
         # very detection counts for more.
         "known": known.reviewed_match(detection) if is_own and not detection.review_verdict else None,
@@ -206,7 +216,9 @@ def _detection_page(
 @cache_control(private=True, no_store=True)
 @require_POST
 def detection_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
-    detection = get_object_or_404(Detection.objects.owned_by(request), pk=pk)
+    detection = Detection.objects.owned_by(request).filter(pk=pk).first()
+    if detection is None:
+        return _not_theirs_to_appeal(request, pk)
     if not detection.can_be_appealed:
         return _already_appealed(request, detection)
     form = AppealForm(request.POST)
@@ -227,6 +239,22 @@ def detection_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
         return detection_gone(request, "The picture and its result were deleted in the meantime.")
     messages.success(request, "Thank you. A person will look at this picture; the answer will appear on this page.")
     return redirect(detection)
+
+
+def _not_theirs_to_appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """404, but the log-in where there is no session: the same whether there is such a detection or not."""
+    if request.user.is_authenticated or has_visitor_key(request):
+        raise Http404("There is no such detection of theirs.")
+    page = reverse("detector:detection", args=[pk])
+    return refuse(
+        request,
+        "registration/login.html",
+        HTTPStatus.FORBIDDEN,
+        SESSION_ENDED_SENTENCE,
+        form=AuthenticationForm(request),
+        next=page,
+        unsent=unsent.typed(page=page, text=request.POST.get("sentence", "")),
+    )
 
 
 def _appeal_refused(request: HttpRequest, detection: Detection, status: int, sentence: str) -> HttpResponse:

@@ -51,6 +51,11 @@ def visitor_key(request: HttpRequest) -> str:
     return str(request.session.get(SESSION_FIELD, "")) or _offered_key(request)
 
 
+def has_visitor_key(request: HttpRequest) -> bool:
+    """Whether the visitor's session has a key, which it gets with the first upload and loses only with its end."""
+    return SESSION_FIELD in request.session
+
+
 def offer_visitor_key(request: HttpRequest, response: HttpResponse) -> None:
     """Gives a visitor without a key one for a first upload; it needs no row in the database until then."""
     if request.user.is_authenticated or visitor_key(request):

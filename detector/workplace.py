@@ -1,12 +1,15 @@
 """The page in the admin on which a reviewer decides, its neighbours, and what a blind look withholds."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -16,10 +19,10 @@ from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from detector import known, services
+from detector import known, services, unsent
 from detector.exceptions import DetectionGone, OwnUpload, PictureGone, StaleReview
 from detector.forms import ReviewForm
-from detector.models import Detection, DetectionQuerySet, Review
+from detector.models import Detection, DetectionQuerySet, Review, ReviewVerdict
 from detector.presentation import faces_for_display, machine_words
 from detector.responses import detection_gone
 from detector.reviews import Look
@@ -65,6 +68,35 @@ def remember_all_seen(request: HttpRequest) -> None:
         request.session[ALL_SEEN_FIELD] = timezone.now().isoformat()
 
 
+def with_log_in(page: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The page of the admin, where a review that is sent after the session has ended goes along into the log-in.
+
+    The admin itself would lead to the log-in and forget what was sent.
+    """
+
+    @wraps(page)
+    @never_cache
+    def page_or_log_in(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method != "POST" or admin.site.has_permission(request):
+            return page(request, *args, **kwargs)
+        context = {
+            **admin.site.each_context(request),
+            "title": "Log in",
+            "form": AdminAuthenticationForm(request),
+            "app_path": reverse("admin:login"),
+            "username": request.user.get_username(),
+            "next": request.get_full_path(),
+            "unsent": unsent.typed(
+                page=request.path,
+                text=request.POST.get("note", ""),
+                verdict=dict(ReviewVerdict.choices).get(request.POST.get("verdict", ""), "No verdict"),
+            ),
+        }
+        return render(request, "admin/login.html", context, status=HTTPStatus.FORBIDDEN)
+
+    return page_or_log_in
+
+
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def review(request: HttpRequest, pk: UUID) -> HttpResponse:
@@ -83,6 +115,9 @@ def _review(request: HttpRequest, detection: Detection) -> HttpResponse:
     if detection.owner_id == request.user.pk:
         return _refused(request, detection, "Somebody else has to review what you uploaded.")
     form = ReviewForm(request.POST or None, detection=detection)
+    if not form.is_bound and (waiting := unsent.take(request, request.path)):
+        form.initial["note"] = waiting[unsent.TEXT]
+        return _page(request, detection, form, status=HTTPStatus.OK, unsent_verdict=waiting[unsent.VERDICT])
     if not form.is_valid():
         return _page(request, detection, form, status=HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK)
     following = _neighbours(request, detection)["next_page"]
@@ -155,7 +190,13 @@ def _as_sent(request: HttpRequest, detection: Detection, look: Look) -> Look:
 
 
 def _page(
-    request: HttpRequest, detection: Detection, form: ReviewForm, *, status: int, stale_since: int | None = None
+    request: HttpRequest,
+    detection: Detection,
+    form: ReviewForm,
+    *,
+    status: int,
+    stale_since: int | None = None,
+    unsent_verdict: str = "",
 ) -> HttpResponse:
     # A refusal has to say what others said, so what is decided after it is no blind look any more.
     is_blind = stale_since is None and _is_blind(request, detection)
@@ -178,6 +219,7 @@ def _page(
         "reviews": reviews,
         "matches": matches,
         "newer_reviews": _newer(reviews, stale_since),
+        "unsent_verdict": unsent_verdict,
         **_neighbours(request, detection),
     }
     return render(request, "admin/detector/detection/review.html", context, status=status)

@@ -58,7 +58,7 @@ TABLE: dict[str, Row] = {
     "detections/<uuid:pk>/": reading("404 200 404 200 200"),
     "detections/<uuid:pk>/image/": reading("404 200 404 200 200"),
     "detections/<uuid:pk>/thumbnail/": reading("404 200 404 200 200"),
-    "detections/<uuid:pk>/appeal/": sending("404 302 404 404 404"),
+    "detections/<uuid:pk>/appeal/": sending("403 302 404 404 404"),
     "detections/<uuid:pk>/delete/": sending("404 302 404 404 404"),
     "history/": reading(EVERYBODY),
     "about/": reading(EVERYBODY),
@@ -111,7 +111,7 @@ TABLE: dict[str, Row] = {
     "admin/detector/detection/<uuid:pk>/review/": {
         "GET": STAFF,
         "HEAD": STAFF,
-        "POST": "302 302 302 302 302",
+        "POST": "403 403 403 302 302",
         "PUT": "302 302 302 405 405",
         "DELETE": "302 302 302 405 405",
     },

@@ -152,8 +152,12 @@ def test_someone_else_s_result_cannot_be_objected_to(visitor: Client) -> None:
     staff = Client()
     staff.force_login(make_user("root", is_staff=True, is_superuser=True))
     detection = make_detection(session_key="f" * 40)
-    for who in (Client(), visitor, staff):
-        assert appeal(who, detection).status_code == HTTPStatus.NOT_FOUND
+    for who, status in (
+        (Client(), HTTPStatus.FORBIDDEN),
+        (visitor, HTTPStatus.NOT_FOUND),
+        (staff, HTTPStatus.NOT_FOUND),
+    ):
+        assert appeal(who, detection).status_code == status
     assertNotContains(staff.get(detection.get_absolute_url()), BUTTON)
     assert detection.appealed_at is None
 
