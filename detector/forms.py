@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from django import forms
@@ -16,6 +17,23 @@ from detector.models import Detection, ReviewVerdict
 from detector.reviews import Look, UnreadableLook
 
 TOO_LARGE = "too_large"
+# What browsers write for a quotation mark and the two characters of a line break in the name of a file; a percent sign
+# they leave as it is (WHATWG HTML, "multipart/form-data encoding algorithm").
+BROWSER_ESCAPES = {"%22": '"', "%0D": "\r", "%0A": "\n"}
+OTHER_ESCAPE = re.compile(r"%(?!22|0D|0A)[0-9A-Fa-f]{2}")
+
+
+def chosen_name(sent_name: str) -> str:
+    """The name of the file as its uploader knows it, without the escapes that the browser put in.
+
+    A file that is really called so cannot be told apart where nothing else is escaped; one whose name comes from an
+    address has other escapes as well, such as %20, and keeps them all.
+    """
+    if OTHER_ESCAPE.search(sent_name):
+        return sent_name
+    for escape, character in BROWSER_ESCAPES.items():
+        sent_name = sent_name.replace(escape, character)
+    return sent_name
 
 
 class UploadForm(forms.Form):
@@ -35,7 +53,7 @@ class UploadForm(forms.Form):
 
     def clean_picture(self) -> DecodedImage:
         upload: UploadedFile[bytes] = self.cleaned_data["picture"]
-        self.original_name = upload.name or ""
+        self.original_name = chosen_name(upload.name or "")
         self.data_bytes = upload.read()
         try:
             return decode_image(

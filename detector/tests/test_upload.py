@@ -394,6 +394,17 @@ def test_other_methods_are_not_allowed(client: Client, method: str) -> None:
         ("C:\\Users\\ada\\me.png", "me.png"),
         ("photo\u202egpj.exe", "photogpj.exe"),
         ("x" * 300 + ".jpg", "x" * 251 + ".jpg"),
+        # As browsers send 'my "best" day.jpg', '"100%".jpg' and a name with a line break.
+        ("my %22best%22 day.jpg", 'my "best" day.jpg'),
+        ("%22100%%22.jpg", '"100%".jpg'),
+        ("two%0D%0Alines.jpg", "twolines.jpg"),
+        # A file that is called so itself: nothing tells it apart.
+        ("a%22b.jpg", 'a"b.jpg'),
+        # From an address, or none of what browsers write.
+        ("%22My%20Day%22.jpg", "%22My%20Day%22.jpg"),
+        ("100%25 %22.jpg", "100%25 %22.jpg"),
+        ("a%0ab%2.jpg", "a%0ab%2.jpg"),
+        ("100%.jpg", "100%.jpg"),
     ],
 )
 def test_the_client_s_name_is_for_display_only(client: Client, sent: str, kept: str) -> None:

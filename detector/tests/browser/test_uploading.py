@@ -94,6 +94,21 @@ def test_without_javascript_a_photo_is_judged_all_the_same(browser: Browser, pic
     assert browser.text("h1") == "Fake"
 
 
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
+@pytest.mark.parametrize(
+    "name", ['my "best" day.jpg', "100 %.jpg", "caf\u00e9 & \u05e9\u05dc\u05d5\u05dd; 2.jpg", "a%20b%22.jpg"]
+)
+def test_a_photo_is_called_what_its_file_is(
+    browser: Browser, picture: Callable[..., str], name: str, scripts: bool
+) -> None:
+    browser.allow_scripts(scripts)
+    browser.open("/")
+    choose(browser, picture(name))
+    browser.find(SUBMIT).click()
+    assert browser.is_at("/detections/")
+    assert Detection.objects.get().original_name == name
+
+
 def test_without_javascript_a_refusal_is_read_on_the_page(browser: Browser, picture: Callable[..., str]) -> None:
     browser.allow_scripts(False)
     browser.open("/")
