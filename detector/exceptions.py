@@ -49,6 +49,10 @@ class AccountGone(DetectorError):
     """The account was deleted in the meantime; nothing was stored."""
 
 
+class NameTaken(DetectorError):
+    """Another account has that name, in whatever case; nothing was stored."""
+
+
 class LastAdministrator(DetectorError):
     """Without this account nobody could manage the others; nothing was deleted."""
 

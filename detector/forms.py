@@ -8,10 +8,10 @@ from django.contrib.auth.forms import PasswordChangeForm, UserCreationForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 
-from detector.exceptions import InvalidImage
+from detector import services
+from detector.exceptions import InvalidImage, NameTaken
 from detector.images import ACCEPTED_FORMATS, DecodedImage, decode_image
 from detector.models import Detection, ReviewVerdict
 from detector.reviews import Look, UnreadableLook
@@ -123,9 +123,8 @@ class SignupForm(UserCreationForm):  # type: ignore[type-arg]
         """
         user: User = self.save(commit=False)
         try:
-            with transaction.atomic():
-                user.save(force_insert=True)
-        except IntegrityError:
+            services.account_create(account=user)
+        except NameTaken:
             self.add_error("username", User._meta.get_field("username").error_messages["unique"])
             return None
         return user

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import DatabaseError, IntegrityError, transaction
@@ -22,6 +23,7 @@ from detector.exceptions import (
     DetectionGone,
     LastAdministrator,
     ModelUnavailable,
+    NameTaken,
     OwnUpload,
     PictureGone,
     StaleReview,
@@ -189,6 +191,25 @@ def detection_delete(*, detection: Detection) -> None:
 def detections_delete(*, detections: QuerySet[Detection]) -> None:
     with transaction.atomic():
         detections.delete()
+
+
+def account_create(*, account: User) -> None:
+    """Stores a new account.
+
+    The database compares names with their case: of two that sign up at once as ada and Ada neither would see the other.
+    So one comes after the other. The row that they wait for stands for all accounts, and nothing else needs it.
+
+    Raises:
+        NameTaken: Somebody has that name, or one that differs from it in case only.
+    """
+    try:
+        with transaction.atomic():
+            ContentType.objects.select_for_update(no_key=True).get(app_label="auth", model="user")
+            if User.objects.filter(username__iexact=account.username).exists():
+                raise NameTaken("Somebody has that name already.")
+            account.save(force_insert=True)
+    except IntegrityError as error:
+        raise NameTaken("Somebody has that name already.") from error
 
 
 def accounts_delete(*, accounts: QuerySet[User]) -> None:

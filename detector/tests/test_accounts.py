@@ -85,12 +85,15 @@ def test_sign_up_takes_get_and_post_only(client: Client, method: str) -> None:
     assert getattr(client, method)(SIGNUP).status_code == HTTPStatus.METHOD_NOT_ALLOWED
 
 
-def test_of_two_who_sign_up_at_once_with_a_name_one_gets_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("faster", ["ada", "ADA"])
+def test_of_two_who_sign_up_at_once_with_a_name_one_gets_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch, faster: str
+) -> None:
     set_password = User.set_password
 
     def come_second(user: User, password: str) -> None:
         monkeypatch.setattr(User, "set_password", set_password)
-        make_user("ada")
+        make_user(faster)
         user.set_password(password)
 
     monkeypatch.setattr(User, "set_password", come_second)

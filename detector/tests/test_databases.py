@@ -145,6 +145,38 @@ uploading.join()
 print(*outcomes, User.objects.count(), Detection.objects.count())
 """
 
+# Four people sign up at the same moment, with one name in four cases.
+SIGN_UP_AT_ONCE = """
+import threading
+import django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+from django.db import connection
+from detector import services
+from detector.exceptions import NameTaken
+barrier, outcomes = threading.Barrier(4), []
+
+def sign_up(name):
+    connection.ensure_connection()
+    barrier.wait()
+    try:
+        services.account_create(account=User(username=name, password="!"))
+        outcomes.append("stored")
+    except NameTaken:
+        outcomes.append("taken")
+    finally:
+        connection.close()
+
+threads = [threading.Thread(target=sign_up, args=(name,)) for name in ("ada", "Ada", "aDa", "ADA")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(*sorted(outcomes), User.objects.count())
+"""
+
 # Reviewers and deletions at work while the quality page is read; at the end it says what a fresh count says.
 COUNT_MEANWHILE = """
 import random, threading
@@ -298,6 +330,12 @@ def test_what_is_being_reviewed_can_be_deleted(vendor: str, tmp_path: Path, requ
 def test_who_is_uploading_can_be_deleted(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = fresh_database(vendor, tmp_path, request)
     assert run(["-c", DELETE_WHO_UPLOADS], DATABASE_URL=url).split() == ["refused", "0", "0"]
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_of_names_that_differ_in_case_one_signs_up(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = fresh_database(vendor, tmp_path, request)
+    assert run(["-c", SIGN_UP_AT_ONCE], DATABASE_URL=url).split() == ["stored", *["taken"] * 3, "1"]
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
