@@ -32,6 +32,10 @@ class Stage:
             Deepfakes with Self-Blended Images", CVPR 2022), labelled fake; None takes the config's. At a half, each
             source of real photos is real as often as fake, so that its look says nothing.
         fake_donors: Whether fakes lend their faces to blends too; a generated face in a real photo is no less fake.
+        mixed_share: Share of the pictures that another of the batch is laid over, with a label in between (Zhang et
+            al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018).
+        batch_size: Pictures a step; None takes the config's.
+        draws_per_epoch: Pictures an epoch; None takes the config's.
     """
 
     epochs: int
@@ -46,6 +50,9 @@ class Stage:
     real_share: float = 0.5
     pseudo_fake_share: float | None = None
     fake_donors: bool = False
+    mixed_share: float = 0.0
+    batch_size: int | None = None
+    draws_per_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,14 @@ class Config:
             Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Empty: there is none.
         second_seed: Its seed.
         second_asked: Between which uncalibrated logits of the first it is asked.
+        precision: Keras' policy for the types of all layers but the first and the last: mixed_bfloat16 halves the
+            time on a GPU.
+        distilled_stages: The schedule of a network that begins where the first ended and learns from the mean of all
+            networks what they would say of each crop that it sees (Hinton et al., "Distilling the Knowledge in a Neural
+            Network", 2015; Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR
+            2022). It is what ships then, alone. Empty: there is none.
+        distilled_seed: Its seed.
+        distilled_share: What part of its target is its teachers' word; the rest is the label.
         limit_per_source: Uses at most this many pictures of each source and split; None uses all.
     """
 
@@ -155,6 +170,10 @@ class Config:
     second_stages: tuple[Stage, ...] = ()
     second_seed: int = 0
     second_asked: tuple[float, float] = (-4.0, 5.0)
+    precision: str = "float32"
+    distilled_stages: tuple[Stage, ...] = ()
+    distilled_seed: int = 0
+    distilled_share: float = 0.8
     limit_per_source: int | None = None
 
     def __post_init__(self) -> None:
@@ -169,10 +188,33 @@ class Config:
     def networks(self) -> tuple["Config", ...]:
         """Returns the settings of each network, as those of a run of its own."""
         alone = Config()
-        first = replace(self, second_stages=(), second_seed=alone.second_seed, second_asked=alone.second_asked)
+        first = replace(
+            self,
+            second_stages=(),
+            second_seed=alone.second_seed,
+            second_asked=alone.second_asked,
+            distilled_stages=(),
+            distilled_seed=alone.distilled_seed,
+            distilled_share=alone.distilled_share,
+            # Through its teachers a network would learn from `val` what it is calibrated on.
+            refit_splits=("train",) if self.distilled_stages else self.refit_splits,
+        )
         if not self.second_stages:
             return (first,)
         return first, replace(first, seed=self.second_seed, stages=self.second_stages, average=())
+
+    def distilled(self) -> "Config | None":
+        """Returns the settings of the network that learns from the others, as those of a run of its own, if any."""
+        if not self.distilled_stages:
+            return None
+        first = replace(self, distilled_stages=()).networks()[0]
+        return replace(
+            first,
+            seed=self.distilled_seed,
+            stages=self.distilled_stages,
+            average=(),
+            distilled_share=self.distilled_share,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, fit for JSON."""
@@ -188,7 +230,7 @@ class Config:
         values = json.loads(text)
         _require_known(cls, values)
         # JSON knows lists only; equal settings have to compare equal.
-        for key in {"stages", "second_stages"} & set(values):
+        for key in {"stages", "second_stages", "distilled_stages"} & set(values):
             for stage in values[key]:
                 _require_known(Stage, stage)
             stages = [Stage(**stage) for stage in values[key]]

@@ -40,7 +40,8 @@ def build_backbone(*, normalized_from: int | None = None) -> keras.Model:
     """
     first = len(LEVELS) if normalized_from is None else normalized_from
     inputs = x = keras.Input((None, None, 3), name="rgb")
-    stem = layers.Conv2D(32, 3, strides=2, padding="same", name="stem_convolution", use_bias=first > 0)
+    # In bfloat16 a picture would lose its lowest bit.
+    stem = layers.Conv2D(32, 3, strides=2, padding="same", name="stem_convolution", use_bias=first > 0, dtype="float32")
     x = _activated(x, stem, "stem")
     channels = 32
     index = 0
@@ -76,16 +77,20 @@ def build_classifier(backbone: keras.Model, *, dropout: float, seed: int) -> ker
     it and silences the first.
     """
     inputs = keras.Input((None, None, 3), name="picture")
-    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range")(inputs)
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range", dtype="float32")(inputs)
     levels = keras.Model(backbone.input, [backbone.get_layer(name).output for name in LEVELS], name="levels")(x)
-    pooled = layers.GlobalAveragePooling2D(name="pool")(levels[-1])
-    dropped = layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
+    pooled = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(levels[-1])
+    dropped = layers.Dropout(dropout, seed=seed, name="dropout", dtype="float32")(pooled)
     initializer = keras.initializers.GlorotUniform(seed=seed)
-    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(dropped)
-    by_parts = [PartPooling(stride)(each) for each, stride in zip(levels, _strides(), strict=True)]
-    beside = layers.Concatenate(name=POOLED_LEVELS)(by_parts)
-    kinds = layers.Dense(len(CLASSES), kernel_initializer="zeros", trainable=False, name=KINDS_CLASSIFIER)(beside)
-    return keras.Model(inputs, layers.Add(name="logit")([logit, fake_log_odds(kinds)]), name="detector")
+    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER, dtype="float32")(dropped)
+    by_parts = [PartPooling(stride, dtype="float32")(each) for each, stride in zip(levels, _strides(), strict=True)]
+    beside = layers.Concatenate(name=POOLED_LEVELS, dtype="float32")(by_parts)
+    kinds = layers.Dense(
+        len(CLASSES), kernel_initializer="zeros", trainable=False, name=KINDS_CLASSIFIER, dtype="float32"
+    )(beside)
+    return keras.Model(
+        inputs, layers.Add(name="logit", dtype="float32")([logit, fake_log_odds(kinds)]), name="detector"
+    )
 
 
 def fake_log_odds(kinds: keras.KerasTensor) -> keras.KerasTensor:
@@ -196,7 +201,7 @@ def _units(backbone: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers
     return [(layer, by_input.get(id(layer.output))) for layer in convolutions]
 
 
-def settle_statistics(model: keras.Model, backbone: keras.Model, inputs: Iterable[NDArray[np.float32]]) -> None:
+def settle_statistics(model: keras.Model, backbone: keras.Model, inputs: Iterable[NDArray[np.uint8]]) -> None:
     """Has batch normalisation take its means and variances from these batches alone.
 
     Those that it kept in training are of the weights of each step; the weights that stay are an average (Izmailov et
@@ -205,7 +210,7 @@ def settle_statistics(model: keras.Model, backbone: keras.Model, inputs: Iterabl
     Args:
         model: What `build_classifier` returned.
         backbone: Its backbone.
-        inputs: (n, h, w, 3) float32 RGB, 0 to 255, each.
+        inputs: (n, h, w, 3) uint8 RGB each.
     """
     norms = [layer for layer in backbone.layers if isinstance(layer, layers.BatchNormalization)]
     kept = [norm.momentum for norm in norms]

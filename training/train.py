@@ -4,10 +4,15 @@ import argparse
 import hashlib
 import json
 import math
+import multiprocessing
 import os
+import queue
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -63,12 +68,23 @@ _HELD_OUT = "held_out_logits.json"
 class AugmentedBatches(keras.utils.PyDataset):
     """Balanced, augmented batches; every batch is a function of (seed, stage, epoch, index) alone."""
 
-    def __init__(self, pictures: list[FacePicture], config: Config, *, stage_number: int, first_epoch: int = 0) -> None:
-        super().__init__(workers=2, max_queue_size=12)
+    def __init__(
+        self,
+        pictures: list[FacePicture],
+        config: Config,
+        *,
+        stage_number: int,
+        first_epoch: int = 0,
+        workers: "BatchWorkers | None" = None,
+    ) -> None:
+        """Takes the pictures to draw from, and the processes that draw; without any, threads of this one do."""
+        super().__init__(workers=workers.count if workers else 2, max_queue_size=workers.count if workers else 12)
+        self._processes = workers
         self._pictures = pictures
         self._config = config
         self._stage_number = stage_number
         self._stage = config.stages[stage_number]
+        self._batch_size, self._draws = _steps(config, self._stage)
         self._epoch = first_epoch
         samples = [each.sample for each in pictures]
         self._weights = sampling_weights(
@@ -84,14 +100,20 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._donors = [each for each in pictures if each.sample.label in labels and each.keypoints is not None]
 
     def __len__(self) -> int:
-        return self._config.draws_per_epoch // self._config.batch_size
+        return self._draws // self._batch_size
 
     def on_epoch_end(self) -> None:
         self._epoch += 1
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns (batch, size, size, 3) float32 RGB, 0 to 255, and (batch, 1) float32 labels, FAKE = 1."""
-        rng = np.random.default_rng([self._config.seed, self._stage_number, self._epoch, index])
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Returns (batch, size, size, 3) uint8 RGB and (batch, 1) float32 labels, FAKE = 1."""
+        if self._processes:
+            return self._processes.batch(self._config, self._stage_number, self._epoch, index)
+        return self.drawn(self._epoch, index)
+
+    def drawn(self, epoch: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Returns a batch of that epoch, drawn here."""
+        rng = np.random.default_rng([self._config.seed, self._stage_number, epoch, index])
         inputs: list[NDArray[np.uint8]] = []
         labels: list[int] = []
 
@@ -108,8 +130,8 @@ class AugmentedBatches(keras.utils.PyDataset):
             )
             labels.append(label)
 
-        for choice in rng.choice(len(self._pictures), self._config.batch_size, p=self._weights):
-            if len(inputs) >= self._config.batch_size:
+        for choice in rng.choice(len(self._pictures), self._batch_size, p=self._weights):
+            if len(inputs) >= self._batch_size:
                 break
             picture = self._pictures[int(choice)]
             seed = int(rng.integers(2**63))
@@ -118,13 +140,90 @@ class AugmentedBatches(keras.utils.PyDataset):
             if can_blend and rng.random() < self._blend_share:
                 donor = self._donors[int(rng.integers(len(self._donors)))]
             add(picture, picture.sample.label if donor is None else FAKE, seed, donor)
-            if len(inputs) < self._config.batch_size and rng.random() < self._stage.pair_share:
+            if len(inputs) < self._batch_size and rng.random() < self._stage.pair_share:
                 others = self._counterparts.get(int(choice))
                 if donor is not None:
                     add(picture, REAL, seed)
                 elif others:
                     add(self._pictures[int(rng.choice(others))], 1 - picture.sample.label, seed)
-        return np.stack(inputs).astype(np.float32), np.array(labels, np.float32)[:, None]
+        return _mixed(np.stack(inputs), np.array(labels, np.float32)[:, None], self._stage.mixed_share, rng)
+
+
+def _steps(config: Config, stage: Stage) -> tuple[int, int]:
+    """Returns how many pictures a step and an epoch of the stage have."""
+    return stage.batch_size or config.batch_size, stage.draws_per_epoch or config.draws_per_epoch
+
+
+def _mixed(
+    inputs: NDArray[np.uint8], labels: NDArray[np.float32], share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Returns the batch with another of its pictures laid over that share of them."""
+    count = round(share * len(inputs))
+    if not count:
+        return inputs, labels
+    chosen = rng.choice(len(inputs), count, replace=False)
+    others = rng.choice(len(inputs), count)
+    part = rng.uniform(0.1, 0.9, count).astype(np.float32)
+    over = part[:, None, None, None]
+    mixed, between = inputs.copy(), labels.copy()
+    mixed[chosen] = np.rint(over * inputs[chosen] + (1 - over) * inputs[others]).astype(np.uint8)
+    between[chosen] = part[:, None] * labels[chosen] + (1 - part[:, None]) * labels[others]
+    return mixed, between
+
+
+class BatchWorkers:
+    """Processes that draw batches: one core feeds hardly a hundred pictures a second to what may take thousands.
+
+    They are forked, so that all share the pictures, and hand their batches over in memory that is shared, too.
+    """
+
+    def __init__(self, pictures: list[FacePicture], configs: Sequence[Config], count: int) -> None:
+        """Starts `count` processes for batches of these pictures by any of the configs."""
+        self.count = count
+        context = multiprocessing.get_context("fork")
+        length = max(_steps(each, stage)[0] * stage.size**2 * 3 for each in configs for stage in each.stages)
+        self._memory = [context.RawArray("B", length) for _slot in range(count)]
+        self._free: queue.Queue[int] = queue.Queue()
+        for slot in range(count):
+            self._free.put(slot)
+        self._pool = context.Pool(count, _start_worker, (pictures, self._memory))
+
+    def batch(
+        self, config: Config, stage_number: int, epoch: int, index: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Returns what `AugmentedBatches.drawn` does."""
+        slot = self._free.get()
+        try:
+            shape, labels = self._pool.apply(_draw, (config, stage_number, epoch, index, slot))
+            whole = np.frombuffer(self._memory[slot], np.uint8)
+            return whole[: math.prod(shape)].reshape(shape).copy(), labels
+        finally:
+            self._free.put(slot)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._pool.terminate()
+        self._pool.join()
+
+
+# In each of the processes: the pictures, the memory of the slots, and what draws.
+_of_worker: dict[str, Any] = {}
+
+
+def _start_worker(pictures: list[FacePicture], memory: list[Any]) -> None:
+    cv2.setNumThreads(1)
+    _of_worker.update(pictures=pictures, memory=memory, batches={})
+
+
+def _draw(
+    config: Config, stage_number: int, epoch: int, index: int, slot: int
+) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+    batches = _of_worker["batches"]
+    if (config, stage_number) not in batches:
+        batches[config, stage_number] = AugmentedBatches(_of_worker["pictures"], config, stage_number=stage_number)
+    inputs, labels = batches[config, stage_number].drawn(epoch, index)
+    np.frombuffer(_of_worker["memory"][slot], np.uint8)[: inputs.size] = inputs.ravel()
+    return inputs.shape, labels
 
 
 def train(
@@ -134,6 +233,9 @@ def train(
     faces_dir: Path = FACES_DIR,
     backbone_weights: Path = BACKBONE_WEIGHTS,
     leave_out: Callable[[Sample], bool] | None = None,
+    start: Path | None = None,
+    teachers: Sequence[keras.Model] = (),
+    processes: int = 0,
 ) -> keras.Model:
     """Returns the trained classifier (logits), resuming from the last finished epoch in run_dir.
 
@@ -144,42 +246,100 @@ def train(
         backbone_weights: Keras' MobileNetV2 ImageNet weights without top.
         leave_out: Samples for which it is true are neither trained nor validated on, like those that test pictures are
             copies of (`training.overlaps`).
+        start: Weights of a stage to begin with instead of the backbone's.
+        teachers: What `learnt` returned for others; what they say of a crop is `distilled_share` of its target.
+        processes: That draw the batches; 0 leaves that to threads.
 
     Raises:
         ValueError: run_dir holds a run with another config, or on other data.
     """
     _claim(run_dir, config, faces_dir=faces_dir, backbone_weights=backbone_weights)
-    keras.utils.set_random_seed(config.seed)
+    fitted = run_dir / "refit.weights.h5"
+    if config.refit is not None and fitted.is_file():
+        model, _backbone = _built(replace(config, normalized_from=None), "float32")
+        model.load_weights(fitted)
+        return model
     samples = without_copies(limited(read_manifest(faces_dir), config.limit_per_source), faces_dir)
     samples = [each for each in samples if not (leave_out and leave_out(each))]
     cache_dir = run_dir.parent
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
     validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
-    backbone = build_backbone(normalized_from=config.normalized_from)
-    model = build_classifier(backbone, dropout=config.dropout, seed=config.seed)
-    load_backbone_weights(backbone, backbone_weights)
-    for number, stage in enumerate(config.stages):
+    workers = BatchWorkers(pictures, [config], processes) if processes else None
+    model, backbone = learnt(
+        config,
+        run_dir,
+        pictures,
+        validation,
+        start=start or backbone_weights,
+        teachers=teachers,
+        workers=workers,
+    )
+    if workers:
+        workers.close()
+    if config.normalized_from is not None:
+        model = _folded(model, backbone, config, pictures)
+    if config.refit is not None:
+        held_out = refit(model, pictures, validation, config, inverse_penalty=config.refit)
+        if held_out is not None:
+            logits = dict(zip((each.sample.path for each in validation), held_out.tolist(), strict=True))
+            (run_dir / _HELD_OUT).write_text(json.dumps(logits))
+        _save(model, fitted)
+    return model
+
+
+def learnt(
+    config: Config,
+    run_dir: Path,
+    pictures: list[FacePicture],
+    validation: list[FacePicture],
+    *,
+    start: Path,
+    teachers: Sequence[keras.Model] = (),
+    workers: BatchWorkers | None = None,
+) -> tuple[keras.Model, keras.Model]:
+    """Returns the classifier after all stages, and its backbone, as they were trained: normalisation is not folded.
+
+    Args:
+        config: All knobs.
+        run_dir: Checkpoints and the log.
+        pictures: To learn from.
+        validation: Measured after each epoch.
+        start: Keras' ImageNet weights of the backbone, or those of a stage of a run like this.
+        teachers: What this returned for others.
+        workers: What draws the batches; threads if None.
+    """
+    keras.utils.set_random_seed(config.seed)
+    model, backbone = _built(config, config.precision)
+    if start.name.startswith("stage_"):
+        model.load_weights(start)
+    else:
+        load_backbone_weights(backbone, start)
+    for number in range(len(config.stages)):
         finished = run_dir / f"stage_{number}.weights.h5"
         if finished.is_file():
             model.load_weights(finished)
             continue
-        _fit_stage(model, backbone, config, number, stage, pictures, validation, run_dir)
+        _fit_stage(model, backbone, config, number, pictures, validation, run_dir, teachers=teachers, workers=workers)
         _save(model, finished)
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
-    if config.normalized_from is not None:
-        model = _folded(model, backbone, config, pictures)
-    if config.refit is not None:
-        fitted = run_dir / "refit.weights.h5"
-        if fitted.is_file():
-            model.load_weights(fitted)
-        else:
-            held_out = refit(model, pictures, validation, config, inverse_penalty=config.refit)
-            if held_out is not None:
-                logits = dict(zip((each.sample.path for each in validation), held_out.tolist(), strict=True))
-                (run_dir / _HELD_OUT).write_text(json.dumps(logits))
-            _save(model, fitted)
-    return model
+    if config.precision == "float32":
+        return model, backbone
+    weights = model.get_weights()
+    model, backbone = _built(config, "float32")
+    model.set_weights(weights)
+    return model, backbone
+
+
+def _built(config: Config, precision: str) -> tuple[keras.Model, keras.Model]:
+    """Returns a classifier and its backbone, without weights worth having."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        backbone = build_backbone(normalized_from=config.normalized_from)
+        return build_classifier(backbone, dropout=config.dropout, seed=config.seed), backbone
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def refit(
@@ -359,13 +519,20 @@ def _fit_stage(
     backbone: keras.Model,
     config: Config,
     number: int,
-    stage: Stage,
     pictures: list[FacePicture],
     validation: list[FacePicture],
     run_dir: Path,
+    *,
+    teachers: Sequence[keras.Model] = (),
+    workers: BatchWorkers | None = None,
 ) -> None:
+    stage = config.stages[number]
+    batch_size, draws = _steps(config, stage)
     freeze_below(backbone, stage.train_from)
-    steps = config.draws_per_epoch // config.batch_size * stage.epochs
+    # Without the classifier that is fitted in the end: it says nothing yet.
+    learner = _Learner(model.input, model.get_layer(CLASSIFIER).output, name="learner")
+    learner.listen(teachers, config.distilled_share)
+    steps = draws // batch_size * stage.epochs
     warm_up = min(200, steps // 10)
     optimizer = LayerwiseAdamW(
         keras.optimizers.schedules.CosineDecay(
@@ -379,26 +546,26 @@ def _fit_stage(
         clipnorm=config.clip_norm,
         use_ema=True,
         ema_momentum=config.ema_momentum,
-        factors=rate_factors(model, backbone, lowest=stage.lowest_rate),
+        factors=rate_factors(learner, backbone, lowest=stage.lowest_rate),
     )
-    model.compile(
+    learner.compile(
         optimizer,
         loss=keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         metrics=[keras.metrics.AUC(from_logits=True, name="auc")],
-        jit_compile=False,
+        # XLA slows TensorFlow down here; JAX knows nothing else.
+        jit_compile=keras.backend.backend() == "jax",
     )
-    optimizer.build(model.trainable_variables)
+    optimizer.build(learner.trainable_variables)
     backup_dir = run_dir / f"stage_{number}"
-    # BackupAndRestore leaves there in which epoch it went on, and fit() would begin the next stage in the same one.
-    model._initial_epoch = None
     val_inputs = np.stack([evaluation_input(each, size=stage.size) for each in validation])
     val_labels = np.array([each.sample.label for each in validation], np.float32)[:, None]
-    batches = AugmentedBatches(pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir))
-    model.fit(
+    batches = AugmentedBatches(
+        pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir), workers=workers
+    )
+    learner.fit(
         batches,
         epochs=stage.epochs,
-        # Pictures stay uint8 until they are batched: 2,300 of them in float32 would take 1.4 GB.
-        validation_data=_Batches(val_inputs, val_labels, config.batch_size),
+        validation_data=_Batches(val_inputs, val_labels, batch_size),
         callbacks=[
             # Validation sees the averaged weights; the end of fit() keeps them.
             keras.callbacks.SwapEMAWeights(),
@@ -407,6 +574,24 @@ def _fit_stage(
         ],
         verbose=1 if os.isatty(1) else 2,
     )
+
+
+class _Learner(keras.Model):
+    """A classifier whose target is in part what its teachers say of the same picture."""
+
+    def listen(self, teachers: Sequence[keras.Model], share: float) -> None:
+        self._teachers = list(teachers)
+        self._teachers_share = share
+        for teacher in self._teachers:
+            teacher.trainable = False
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        if training and self._teachers:
+            logits = sum(teacher(x, training=False) for teacher in self._teachers) / len(self._teachers)
+            y = (1 - self._teachers_share) * y + self._teachers_share * keras.ops.sigmoid(logits)
+        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
 
 def network_logits(
@@ -426,9 +611,9 @@ class _Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return -(-len(self._inputs) // self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         part = slice(index * self._batch_size, (index + 1) * self._batch_size)
-        return self._inputs[part].astype(np.float32), self._labels[part]
+        return self._inputs[part], self._labels[part]
 
 
 def _finished_epochs(backup_dir: Path) -> int:
@@ -443,18 +628,40 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, help="JSON with other settings than FULL of training/config.py")
     parser.add_argument("--run-dir", type=Path, help="checkpoints and logs (default: training/runs/default or smoke)")
     parser.add_argument("--model-dir", type=Path, help="where the model is written (default: models/mobilenet_v2)")
+    parser.add_argument("--processes", type=int, default=0, help="that draw the pictures (default: two threads do)")
     options = parser.parse_args(arguments)
     config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else FULL
     run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
-    run_dirs = _run_dirs(config, run_dir)
-    models = [train(each, where) for each, where in zip(config.networks(), run_dirs, strict=True)]
+    models = train_all(config, run_dir, processes=options.processes)
     # A trial's model must not replace the real one.
     finish(models, config, options.model_dir or (run_dir / "model" if options.smoke else MODEL_DIR), run_dir=run_dir)
+
+
+def train_all(config: Config, run_dir: Path, *, faces_dir: Path = FACES_DIR, processes: int = 0) -> list[keras.Model]:
+    """Returns the networks that are served, trained: all of them, or the one that learnt from the others."""
+    run_dirs = _run_dirs(config, run_dir)
+    models = [
+        train(each, where, faces_dir=faces_dir, processes=processes)
+        for each, where in zip(config.networks(), run_dirs, strict=True)
+    ]
+    distilled = config.distilled()
+    if distilled is None:
+        return models
+    start = run_dir / f"stage_{len(config.stages) - 1}.weights.h5"
+    where = _served_dirs(config, run_dir)[0]
+    return [train(distilled, where, faces_dir=faces_dir, start=start, teachers=models, processes=processes)]
 
 
 def _run_dirs(config: Config, run_dir: Path) -> list[Path]:
     """Returns where each network trains: the second's folder is beside the first's, whose cache it shares."""
     return [run_dir, run_dir.with_name(f"{run_dir.name}-second")][: len(config.networks())]
+
+
+def _served_dirs(config: Config, run_dir: Path) -> list[Path]:
+    """Returns where the networks that are served train."""
+    if config.distilled_stages:
+        return [run_dir.with_name(f"{run_dir.name}-distilled")]
+    return _run_dirs(config, run_dir)
 
 
 def finish(
@@ -468,7 +675,7 @@ def finish(
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
     held_out: list[dict[str, float]] = []
     if "val" in config.refit_splits:
-        held_out = [json.loads((each / _HELD_OUT).read_text()) for each in _run_dirs(config, run_dir)]
+        held_out = [json.loads((each / _HELD_OUT).read_text()) for each in _served_dirs(config, run_dir)]
         samples = [each for each in samples if each.split != "val" or each.path in held_out[0]]
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=run_dir.parent)
     judged = [each for each in pictures if each.served]

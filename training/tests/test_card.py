@@ -43,3 +43,15 @@ def test_a_second_network_is_spoken_of_where_there_is_one(tmp_path: Path, is_pai
     assert f"three fits of {'each network' if is_pair else 'the classifier'}" in text
     assert "real draws (25 and 15 % in its stages" in text
     assert ("25 % in the second network's)" in text) is is_pair
+
+
+@pytest.mark.parametrize("is_distilled", [False, True])
+def test_teachers_are_spoken_of_where_there_were_any(tmp_path: Path, is_distilled: bool) -> None:
+    stage = {"pseudo_fake_share": 0.25}
+    config = {"stages": [stage], "pseudo_fake_share": 0.15, "second_stages": [stage], "distilled_share": 0.8}
+    stages = [stage, {"pseudo_fake_share": 0.3}] if is_distilled else []
+
+    text = card(tmp_path, config={**config, "distilled_stages": stages})
+
+    assert ("where the first of two networks like it had ended, and of each crop 80%" in text) is is_distilled
+    assert ("25 and 30 % where it was distilled)" in text) is is_distilled

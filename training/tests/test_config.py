@@ -58,3 +58,25 @@ def test_a_second_network_has_its_own_seed_and_stages_and_nothing_else_of_its_ow
     assert first == Config(stages=(stage,), average=((0, 1.0),), refit=1e-3)
     assert second == replace(first, seed=7, stages=(other,), average=())
     assert first.networks() == (first,)
+
+
+def test_a_distilled_network_has_teachers_that_never_learn_from_val() -> None:
+    stage, other = Stage(epochs=1, size=96, learning_rate=0.1), Stage(epochs=2, size=224, learning_rate=0.2)
+    config = Config(
+        stages=(stage,),
+        average=((0, 1.0),),
+        refit=1e-3,
+        refit_splits=("train", "val"),
+        second_stages=(stage,),
+        second_seed=7,
+        distilled_stages=(other,),
+        distilled_seed=8,
+        distilled_share=0.5,
+    )
+    assert Config.from_json(json.dumps(config.to_dict())) == config
+
+    distilled = config.distilled()
+
+    assert [each.refit_splits for each in config.networks()] == [("train",), ("train",)]
+    assert distilled == Config(seed=8, stages=(other,), refit=1e-3, refit_splits=("train", "val"), distilled_share=0.5)
+    assert distilled.distilled() is None
