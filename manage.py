@@ -6,6 +6,7 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import InterfaceError, OperationalError, ProgrammingError
 
 
 def main() -> None:
@@ -17,6 +18,11 @@ def main() -> None:
         if "--traceback" in sys.argv:
             raise
         sys.exit(str(error))  # for whoever set it; where it was read does not help them
+    except (InterfaceError, OperationalError, ProgrammingError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        reason = str(error).partition("\n")[0]  # the lines below it quote the query, or repeat it for each address
+        sys.exit(f"The database failed: {reason}. DATABASE_URL says where it is; `manage.py migrate` makes its tables.")
     except BrokenPipeError:  # whoever reads has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit breaks as well
         sys.exit(1)

@@ -306,6 +306,43 @@ def fresh_database(vendor: str, folder: Path, request: pytest.FixtureRequest) ->
     return url.replace("/postgres?", f"/{name}?")
 
 
+def told(url: str, *command: str) -> str:
+    """What a command says on standard error when it has failed."""
+    environment = {**os.environ, "DATABASE_URL": url, "RETENTION_DAYS": "30"}
+    ended = subprocess.run(
+        [sys.executable, "manage.py", *command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 1, ended.stdout
+    return ended.stderr
+
+
+@pytest.mark.parametrize("command", ["purge_uploads", "export_reviews", "clearsessions", "migrate", "serve --port=0"])
+def test_a_database_that_cannot_be_reached_is_one_line(command: str) -> None:
+    (line,) = told("postgres://detector:s3cret@127.0.0.1:1/detector", *command.split()).splitlines()
+    assert line.startswith("The database failed: connection failed: ")
+    assert "Connection refused. DATABASE_URL says where it is" in line
+    assert "s3cret" not in line
+
+
+def test_a_database_that_cannot_be_opened_or_is_empty_is_one_line(tmp_path: Path) -> None:
+    for place, reason in (("no/such/folder", "unable to open database file"), ("empty", "no such table: detector_")):
+        url = f"sqlite:///{tmp_path}/{place}"
+        (line,) = told(url, "purge_uploads").splitlines()
+        assert line.startswith(f"The database failed: {reason}")
+        assert line.endswith("`manage.py migrate` makes its tables.")
+    assert "Traceback" in told(url, "purge_uploads", "--traceback")
+
+
+def test_a_postgresql_that_knows_neither_account_nor_tables_is_one_line(postgres_url: str) -> None:
+    (line,) = told(postgres_url.replace("postgres@", "stranger:s3cret@"), "purge_uploads").splitlines()
+    assert 'role "stranger" does not exist. DATABASE_URL' in line
+    assert "s3cret" not in line
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE without_tables")
+    (line,) = told(postgres_url.replace("/postgres?", "/without_tables?"), "purge_uploads").splitlines()
+    assert line.startswith('The database failed: relation "detector_detection" does not exist. DATABASE_URL')
+
+
 def test_migrations_go_forward_and_back_on_sqlite(tmp_path: Path) -> None:
     run(["-c", MIGRATE_THERE_AND_BACK], DATABASE_URL=f"sqlite:///{tmp_path / 'db.sqlite3'}")
 
