@@ -28,11 +28,16 @@ PICTURE_FOLDER, THUMBNAIL_FOLDER = "detections", "thumbnails"
 
 def picture_path(detection: "Detection", filename: str) -> str:
     """Where the upload is kept: nothing of the name that the client gave is in it."""
-    return f"{PICTURE_FOLDER}/{detection.created_at:%Y/%m}/{detection.pk}.{EXTENSIONS[detection.format]}"
+    return f"{month_folders(detection.created_at)[0]}/{detection.pk}.{EXTENSIONS[detection.format]}"
 
 
 def thumbnail_path(detection: "Detection", filename: str) -> str:
-    return f"{THUMBNAIL_FOLDER}/{detection.created_at:%Y/%m}/{detection.pk}.jpg"
+    return f"{month_folders(detection.created_at)[1]}/{detection.pk}.jpg"
+
+
+def month_folders(day: datetime) -> tuple[str, str]:
+    """Where the pictures and the thumbnails of uploads of then are kept."""
+    return f"{PICTURE_FOLDER}/{day:%Y/%m}", f"{THUMBNAIL_FOLDER}/{day:%Y/%m}"
 
 
 class ReviewVerdict(models.TextChoices):

@@ -4,7 +4,9 @@ import errno
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 OVERLOADED_SENTENCE = "Many pictures are being looked at right now. Please try again in a few seconds."
 STORAGE_SENTENCE = "Pictures cannot be stored right now, so yours was not taken in. Please try again later."
+READING_SENTENCE = "Pictures cannot be read right now. Please try again later."
 DATABASE_SENTENCE = "The database cannot be reached right now. Please try again shortly."
 # Seconds. A queue is worked off in one or two; a database restarts in some; a disk is emptied by somebody.
 OVERLOADED_RETRY_AFTER_S = 2
@@ -43,13 +46,21 @@ def outage_answer(request: HttpRequest, exception: BaseException | None) -> Http
     if isinstance(exception, Overloaded):
         logger.warning("Overloaded: refused %s %s", request.method, request.path)
         return unavailable(request, OVERLOADED_SENTENCE, OVERLOADED_RETRY_AFTER_S)
-    if isinstance(exception, OSError) and exception.errno in STORAGE_ERRORS:
+    if isinstance(exception, OSError) and _is_of_storage(exception):
         logger.error("Storage failed", exc_info=exception)
-        return unavailable(request, STORAGE_SENTENCE, STORAGE_RETRY_AFTER_S)
+        sentence = STORAGE_SENTENCE if request.method == "POST" else READING_SENTENCE
+        return unavailable(request, sentence, STORAGE_RETRY_AFTER_S)
     if isinstance(exception, OperationalError | InterfaceError):
         logger.error("The database failed", exc_info=exception)
         return unavailable(request, DATABASE_SENTENCE, DATABASE_RETRY_AFTER_S)
     return None
+
+
+def _is_of_storage(error: OSError) -> bool:
+    """Whether the store is full or broken, or is another user's; a file elsewhere that may not be read is our fault."""
+    if isinstance(error, PermissionError):
+        return isinstance(error.filename, str) and Path(error.filename).is_relative_to(settings.MEDIA_ROOT)
+    return error.errno in STORAGE_ERRORS
 
 
 def unavailable(request: HttpRequest, sentence: str, retry_after_s: int) -> HttpResponse:

@@ -7,14 +7,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from django.conf import settings
 from django.core.cache import caches
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connection
+from django.utils import timezone
 
-from detector import services
+from detector import pending, services
 from detector.exceptions import DetectorError
+from detector.models import month_folders
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,16 @@ def check_storage() -> None:
     with tempfile.TemporaryFile(dir=settings.MEDIA_ROOT) as file:
         file.write(b"ready?")
         file.flush()
+    for name in (pending.FOLDER, *month_folders(timezone.now())):
+        _require_writable(Path(settings.MEDIA_ROOT, name))
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises DetectorError where a folder, or the one in which it would be made, is another user's."""
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DetectorError(f"{folder} cannot be written to.")
 
 
 PARTS: dict[str, Callable[[], None]] = {

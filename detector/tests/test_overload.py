@@ -5,8 +5,11 @@ import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
@@ -155,7 +158,7 @@ def test_an_outage_is_a_503_that_needs_no_database(
     client: Client, settings: Settings, fault: str, retry_after: str, said: str, headers: dict[str, str]
 ) -> None:
     settings.ROOT_URLCONF = __name__
-    response = client.get(f"/break/{fault}/", headers=headers)
+    response = client.post(f"/break/{fault}/", headers=headers)
     assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     assert (response["Retry-After"], response["Cache-Control"]) == (retry_after, "no-store")
     assert response["Content-Type"].startswith("application/json" if headers else "text/html")
@@ -163,8 +166,38 @@ def test_an_outage_is_a_503_that_needs_no_database(
     assert "Content-Security-Policy" in response
 
 
-def test_any_other_error_is_still_one(client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_is_on_a_broken_disk_is_not_said_to_be_refused(client: Client, settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
-    monkeypatch.setitem(FAULTS, "disk", OSError(errno.EACCES, "Permission denied"))
+    response = client.get("/break/disk/")
+    assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert "Pictures cannot be read right now." in response.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_store_that_may_not_be_written_to_is_an_outage(
+    client: Client,
+    predictor: FakePredictor,
+    limiter: Settings,
+    media_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[str],
+) -> None:
+    def refuse(storage: FileSystemStorage, name: str, *args: Any) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(media_root / name))
+
+    monkeypatch.setattr(FileSystemStorage, "_save", refuse)
+    response = client.post(reverse("detector:upload"), {"picture": make_upload()}, headers=JSON)
+    assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert response.json()["error"].startswith("Pictures cannot be stored right now")
+    assert "Storage failed" in logged
+    assert not Detection.objects.exists()
+
+
+@pytest.mark.parametrize("place", [(), ("/etc/a-key.pem",)])
+def test_any_other_error_is_still_one(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    monkeypatch.setitem(FAULTS, "disk", OSError(errno.EACCES, "Permission denied", *place))
     client.raise_request_exception = False
-    assert client.get("/break/disk/").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert client.post("/break/disk/").status_code == HTTPStatus.INTERNAL_SERVER_ERROR

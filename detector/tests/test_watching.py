@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -279,6 +280,28 @@ def test_each_part_that_fails_is_named_and_nothing_more_is_told(
 def test_a_disk_that_is_nearly_full_is_not_ready(client: Client, ready: Settings) -> None:
     ready.READY_MIN_FREE_BYTES = 10**18
     assert parts(client, 503) == {**ALL, "storage": False}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("there", "asked_for"),
+    [("", ""), ("pending", "pending"), ("thumbnails/2024", "thumbnails/2024"), ("detections/2024/05",) * 2],
+)
+def test_a_store_of_another_user_is_not_ready(
+    client: Client,
+    ready: Settings,
+    media_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[str],
+    there: str,
+    asked_for: str,
+) -> None:
+    """A folder that a command of root's made, say; where it is still to be made the one that will hold it counts."""
+    (media_root / there).mkdir(parents=True)
+    monkeypatch.setattr("detector.readiness.timezone", Mock(now=lambda: datetime(2024, 5, 31, tzinfo=UTC)))
+    monkeypatch.setattr("os.access", lambda path, mode: path != media_root / asked_for)  # root may write anywhere
+    assert parts(client, 503) == {**ALL, "storage": False}
+    assert logged == [f"Not ready, storage: {media_root / asked_for} cannot be written to."]
 
 
 @pytest.mark.django_db
