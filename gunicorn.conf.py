@@ -37,6 +37,9 @@ forwarded_allow_ips = ""
 # Loaded once, with the model, and shared by the processes. Not on macOS, whose own libraries do not survive a fork.
 preload_app = sys.platform.startswith("linux")
 
+# The networks are made ready once as well, unless they have threads, which would not survive the fork.
+shares_networks = preload_app and settings.PREDICTOR_THREADS == 1
+
 # One memory arena of glibc's for all threads, instead of many in which decoding leaves holes; and what a picture of 12
 # megapixels took is kept for the next one, because getting pages anew and having them cleared costs up to a tenth of an
 # upload. The worker gives it back every few seconds. 32 MB is the most that glibc takes from an arena.
@@ -69,14 +72,22 @@ def on_starting(server: Any) -> None:
         os.environ[METRICS_DIRECTORY] = server.metrics_directory = tempfile.mkdtemp(prefix="metrics-")
 
 
+def when_ready(server: Any) -> None:
+    """Called before the first process is forked off. `--workers` counts: it wins over WEB_CONCURRENCY."""
+    if shares_networks:
+        from detector.services import predictor_reserve
+
+        predictor_reserve(processes=server.cfg.workers)
+
+
 def pre_fork(server: Any, worker: Any) -> None:
     """Called before each process is forked off."""
     if not preload_app:
         return
     from detector.predictor import forget_predictors
 
-    if settings.PREDICTOR_THREADS > 1:
-        forget_predictors()  # their threads would not survive the fork
+    if not shares_networks:
+        forget_predictors()
     gc.freeze()  # a collection would touch, and so copy, memory that the processes share
 
 
@@ -95,6 +106,8 @@ def on_exit(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Called in each process once it is there, so also in the one that takes the place of one that was killed."""
-    from detector import pending
+    from detector import pending, services
 
+    if not shares_networks:
+        services.predictor_reserve(processes=worker.cfg.workers)
     pending.settle_from_time_to_time()

@@ -14,13 +14,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
 
 django_application = get_wsgi_application()
 
-from detector import services  # noqa: E402  (its models need the apps that the line above loads)
-from detector.checks import require_sound_setup  # noqa: E402
+from detector.checks import require_sound_setup  # noqa: E402  (its models need the apps that the line above loads)
 
 application = BodilessHeads(WholeBodies(Utf8Requests(django_application)))
 
 require_sound_setup()
-services.predictor_reserve()
 # What the first request would load; processes that are forked off have it in common, and nobody waits for it.
 get_resolver().url_patterns  # noqa: B018  (reading it imports the views)
 for name in ("detector/upload.html", "detector/detection.html"):

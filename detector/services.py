@@ -53,13 +53,13 @@ def active_predictor() -> Predictor:
     return get_predictor(settings.MODEL_DIR, num_threads=settings.PREDICTOR_THREADS, prior=settings.FAKE_PRIOR)
 
 
-def predictor_reserve() -> None:
+def predictor_reserve(*, processes: int) -> None:
     """Makes the active predictor ready for as many detections at once as there may be and the machine can work at.
 
-    The processes share the processors. More networks than processors make nothing faster, and each takes memory in each
-    process; detections take turns at each of them, face by face.
+    So many processes share the processors. More networks than processors make nothing faster, and each takes memory in
+    each process; detections take turns at each of them, face by face.
     """
-    active_predictor().reserve(min(settings.DETECTIONS_AT_ONCE, max(1, processor_count() // settings.WEB_CONCURRENCY)))
+    active_predictor().reserve(min(settings.DETECTIONS_AT_ONCE, max(1, processor_count() // processes)))
 
 
 def processor_count() -> int:

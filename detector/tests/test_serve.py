@@ -289,6 +289,34 @@ def test_what_is_loaded_before_the_fork_is_all_but_what_processes_may_not_share(
     assert done.stdout.splitlines() == ["True True True", "None [] False"], done.stderr
 
 
+RESERVING = """
+import runpy, django
+from types import SimpleNamespace
+django.setup()
+from detector import pending, predictor, services
+services.predictor_reserve = lambda *, processes: print("for", processes, end="; ")
+pending.settle_from_time_to_time = lambda: None
+predictor.forget_predictors = lambda: print("forgotten", end="; ")
+hooks, server = runpy.run_path("gunicorn.conf.py"), SimpleNamespace(cfg=SimpleNamespace(workers=3))
+hooks["when_ready"](server)
+for _ in range(2):
+    hooks["pre_fork"](server, server)
+    hooks["post_worker_init"](server)
+"""
+
+
+@pytest.mark.skipif(not gunicorn_process.FORKS, reason="processes are started anew")
+@pytest.mark.parametrize(
+    ("threads", "expected"),
+    [("1", ["for 3"]), ("2", ["forgotten", "for 3", "forgotten", "for 3"])],
+)
+def test_networks_are_made_ready_for_as_many_processes_as_there_are(threads: str, expected: list[str]) -> None:
+    """Whatever WEB_CONCURRENCY says; once for all of them if they can have them in common, else in each."""
+    environment = {**os.environ, "PREDICTOR_THREADS": threads, "WEB_CONCURRENCY": "7"}
+    done = subprocess.run([sys.executable, "-c", RESERVING], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.split("; ")[:-1] == expected, done.stderr
+
+
 def test_there_are_as_many_processes_as_are_set(settings: Settings) -> None:
     settings.WEB_CONCURRENCY = 5
     parser = load_command_class("detector", "serve").create_parser("manage.py", "serve")

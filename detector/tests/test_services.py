@@ -289,6 +289,6 @@ def test_no_more_networks_are_made_than_a_process_has_processors(
     made: list[int] = []
     monkeypatch.setattr(predictor, "reserve", made.append)
     monkeypatch.setattr(services, "processor_count", lambda: processors)
-    settings.WEB_CONCURRENCY, settings.DETECTIONS_AT_ONCE = processes, at_once
-    services.predictor_reserve()
+    settings.DETECTIONS_AT_ONCE = at_once
+    services.predictor_reserve(processes=processes)
     assert made == [wanted]
