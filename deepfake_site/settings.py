@@ -425,7 +425,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "detector.logs.RequestIdFilter"},
-        "client_fault": {"()": "detector.logs.ClientFaultFilter"},
+        "level": {"()": "detector.logs.LevelFilter"},
         "refusal": {"()": "detector.logs.RefusalFilter"},
     },
     "formatters": {
@@ -440,7 +440,7 @@ LOGGING = {
         "console": {
             "class": "logging.StreamHandler",
             "formatter": LOG_FORMAT,
-            "filters": ["request_id", "client_fault", "refusal"],
+            "filters": ["request_id", "level", "refusal"],
         },
     },
     "root": {"handlers": ["console"], "level": "WARNING"},

@@ -48,16 +48,22 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
-class ClientFaultFilter(logging.Filter):
-    """Lets every record pass; what Django calls suspicious in a request, and refuses with a 400, is a warning.
+class LevelFilter(logging.Filter):
+    """Makes warnings of what Django logs as errors though nothing is broken, and drops them where none are wanted.
 
-    Django logs it as an error, and anybody can send it: a host that is not ours, a form of a thousand fields.
+    That is what it calls suspicious in a request and refuses with a 400, which anybody can send (a host that is not
+    ours, a form of a thousand fields), and each 503: whoever gives one logs its cause, an outage as an error and mere
+    overload as a warning, and many may follow on one cause.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("django.security.") and record.levelno == logging.ERROR:
+        is_of_client = record.name.startswith("django.security.")
+        is_unavailable = record.name == "django.request" and getattr(record, "status_code", None) == 503
+        if not is_of_client and not is_unavailable:
+            return True
+        if record.levelno == logging.ERROR:
             record.levelno, record.levelname = logging.WARNING, "WARNING"
-        return True
+        return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
 class RefusalFilter(logging.Filter):

@@ -1,5 +1,6 @@
 """Request ids, log records, readiness and metrics: what an operator sees of a running server."""
 
+import errno
 import functools
 import inspect
 import io
@@ -36,7 +37,7 @@ from pytest_django import Settings
 from benchmarks.browser import Browser
 from detector import metrics, services
 from detector import readiness as readiness_module
-from detector.exceptions import ModelUnavailable
+from detector.exceptions import ModelUnavailable, Overloaded
 from detector.logs import (
     BROKEN_ANSWER,
     LineFormatter,
@@ -47,6 +48,7 @@ from detector.logs import (
 )
 from detector.predictor import Prediction
 from detector.private_redis import PrivateRedis, dies_with_parent
+from detector.ratelimits import LimiterUnavailable
 from detector.readiness import Readiness
 from detector.request_ids import HEADER, RequestIdMiddleware, current_request_id
 from detector.room import Room
@@ -166,6 +168,37 @@ def test_what_anybody_can_send_is_no_error(
     levels = {record["logger"]: record["level"] for record in objects(written)}
     assert levels[f"django.security.{logger}"] == "WARNING"
     assert "ERROR" not in levels.values()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("error", "logger", "level"),
+    [
+        (Overloaded("full"), "detector.outages", "WARNING"),
+        (OSError(errno.ENOSPC, "No space left on device"), "detector.outages", "ERROR"),
+        (OperationalError("server closed the connection unexpectedly"), "detector.outages", "ERROR"),
+        (LimiterUnavailable("refused"), "detector.views", "ERROR"),
+        (RuntimeError("broke"), "django.request", "ERROR"),
+    ],
+)
+def test_of_a_503_its_cause_alone_may_be_an_error(
+    written: io.StringIO, monkeypatch: pytest.MonkeyPatch, error: Exception, logger: str, level: str
+) -> None:
+    monkeypatch.setattr("detector.views.ratelimits.take_upload", Mock(side_effect=error))
+    Client(raise_request_exception=False).post("/", {"picture": make_upload()})
+    levels = {record["logger"]: record["level"] for record in objects(written)}
+    assert levels == {"django.request": "WARNING"} | {logger: level}
+
+
+@pytest.mark.django_db
+def test_no_warning_is_written_where_only_errors_are_wanted(
+    written: io.StringIO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "django")
+    monkeypatch.setattr("detector.views.ratelimits.take_upload", Mock(side_effect=Overloaded("full")))
+    Client().post("/", {"picture": make_upload()})
+    Client().get("/", headers={"host": "elsewhere.example"})
+    assert [record["logger"] for record in objects(written)] == ["detector.outages"]
 
 
 @pytest.mark.django_db
