@@ -63,6 +63,21 @@ BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 60
 LONGEST_STALL_S = 4  # of a process on a busy machine
 BOUNDARY = "deployment"
+IPV6_HERE = Path("/proc/net/if_inet6")
+HAS_IPV6 = IPV6_HERE.exists()
+
+
+def can_listen(address: str) -> bool:
+    try:
+        socket.create_server((address, 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+# Where IPv6 is there and switched off, only the address that stands for all of none can be listened on.
+LOOPBACK_V6 = "::1" if can_listen("::1") else "::"
+LOOPBACKS = ["127.0.0.1", "::1"] if LOOPBACK_V6 == "::1" else ["127.0.0.1"]
 
 
 def dockerfile() -> dict[str, Any]:
@@ -275,7 +290,6 @@ def test_units_start_the_command_of_the_image() -> None:
     assert command.split() == [*dockerfile()["run"], "--bind=127.0.0.1:%i"]
 
 
-@pytest.mark.nginx
 @pytest.mark.parametrize(
     ("allowed", "asked_for"),
     [
@@ -308,7 +322,9 @@ def test_nginx_closes_an_idle_connection_before_gunicorn_does() -> None:
     assert int(keepalive_s) - int(idle_s) >= LONGEST_STALL_S
 
 
-def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: Path) -> None:
+@pytest.mark.nginx
+@pytest.mark.parametrize("has_ipv6", {HAS_IPV6, False})
+def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: Path, has_ipv6: bool) -> None:
     """The lines of docs/operations.md, with folders and ports of here; their last word is nginx' own judgement."""
     (lines,) = re.findall(r"^export SITE_HOST=.*?^nginx -t", OPERATIONS, flags=re.MULTILINE | re.DOTALL)
     make_certificate(tmp_path)
@@ -321,6 +337,9 @@ def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: P
         "TEMP_DIRECTORY=/var/lib/nginx": f"TEMP_DIRECTORY={tmp_path}",
         "LISTEN_HTTP=80": f"LISTEN_HTTP={http_port}",
         "LISTEN_HTTPS=443": f"LISTEN_HTTPS={https_port}",
+        "[::]:80": f"[::]:{http_port}",
+        "[::]:443": f"[::]:{https_port}",
+        str(IPV6_HERE): str(IPV6_HERE if has_ipv6 else tmp_path / "no-such-file"),
         "nginx -t": f"nginx -t -c {tmp_path}/nginx.conf",
     }.items():
         assert there in lines, there
@@ -328,7 +347,15 @@ def test_documented_lines_make_a_sound_nginx_configuration_for_units(tmp_path: P
     environment = {"PATH": SYSTEM_PATH}
     done = subprocess.run(["sh", "-euc", lines], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert "test is successful" in done.stderr, done.stderr
-    assert "${" not in (tmp_path / "nginx.conf").read_text(encoding="utf-8")
+    written = (tmp_path / "nginx.conf").read_text(encoding="utf-8")
+    assert "${" not in written
+    assert written.count("listen [::]:") == (4 if has_ipv6 else 0)
+
+
+def test_containers_leave_out_ipv6_in_the_same_way() -> None:
+    (way,) = re.findall(r"if \[ -e .*?; fi >", OPERATIONS)
+    assert way in compose_command("nginx")[-1]
+    assert str(IPV6_HERE) in way
 
 
 # The real thing
@@ -424,6 +451,8 @@ class Deployment:
             "UPSTREAM_2": f"127.0.0.1:{self.ports['app2']}",
             "LISTEN_HTTP": f"127.0.0.1:{self.ports['http']}",
             "LISTEN_HTTPS": f"127.0.0.1:{self.ports['https']}",
+            "LISTEN_HTTP_V6": f"[{LOOPBACK_V6}]:{self.ports['http']}",
+            "LISTEN_HTTPS_V6": f"[{LOOPBACK_V6}]:{self.ports['https']}",
             "TLS_DIRECTORY": str(self.folder),
             "MEDIA_DIRECTORY": str(self.folder / "media"),
             "STATIC_DIRECTORY": str(self.folder / "static"),
@@ -471,8 +500,9 @@ class Browser:
         self, method: str, path: str, body: bytes | None = None, **headers: str
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         context = ssl._create_unverified_context()
+        host = "::1" if ":" in self.address else "127.0.0.1"
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=30, context=context, source_address=(self.address, 0)
+            host, self.port, timeout=30, context=context, source_address=(self.address, 0)
         )
         headers = {"Host": SITE_HOST, "Referer": f"https://{SITE_HOST}/", **headers}
         if self.cookies:
@@ -711,15 +741,18 @@ def test_one_address_has_a_bounded_number_of_uploads_on_their_way(site: Deployme
 
 
 @real
-def test_nothing_is_told_to_other_names_or_without_tls(site: Deployment) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", site.ports["http"], timeout=20)
+@pytest.mark.parametrize("loopback", LOOPBACKS)
+def test_nothing_is_told_to_other_names_or_without_tls(site: Deployment, loopback: str) -> None:
+    connection = http.client.HTTPConnection(loopback, site.ports["http"], timeout=20)
     connection.request("GET", "/history/?page=2", headers={"Host": SITE_HOST})
     response = connection.getresponse()
     assert (response.status, response.headers["Location"]) == (301, f"https://{SITE_HOST}/history/?page=2")
     response.read()
     connection.close()
+    visitor = Browser(site.ports["https"], loopback)
+    assert visitor.ask("GET", "/about/")[0] == 200
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
-        Browser(site.ports["https"]).ask("GET", "/", None, Host="other.example.org")
+        visitor.ask("GET", "/", None, Host="other.example.org")
 
 
 @real
