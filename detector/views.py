@@ -365,7 +365,8 @@ def metrics_page(request: HttpRequest) -> HttpResponse:
     if not settings.METRICS_TOKEN:
         raise Http404("METRICS_TOKEN is not set.")
     given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if not constant_time_compare(given, settings.METRICS_TOKEN):
+    # Its bytes as they came, which WSGI reads as Latin-1 whatever they are.
+    if not constant_time_compare(given.encode("latin-1"), settings.METRICS_TOKEN):
         return HttpResponse(status=HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"})
     content, content_type = metrics.exposition()
     return HttpResponse(content, content_type=content_type)

@@ -389,6 +389,14 @@ def test_metrics_need_the_token(client: Client, settings: Settings, sent: str) -
     assert response.content == b""
 
 
+def test_a_token_may_have_any_characters(client: Client, settings: Settings) -> None:
+    """Prometheus and curl send them as UTF-8."""
+    settings.METRICS_TOKEN = "schlüssel-für-die-zähler-→"
+    on_the_wire = f"Bearer {settings.METRICS_TOKEN}".encode().decode("latin-1")
+    assert client.get("/metrics", headers={"authorization": on_the_wire}).status_code == 200
+    assert client.get("/metrics", headers={"authorization": on_the_wire[:-1]}).status_code == 401
+
+
 @pytest.mark.django_db
 def test_what_is_under_way_is_counted_while_it_is(
     client: Client, settings: Settings, predictor: FakePredictor, limiter: Settings, monkeypatch: pytest.MonkeyPatch
