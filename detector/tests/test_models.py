@@ -1,9 +1,10 @@
+import itertools
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
-from detector.models import Detection
+from detector.models import Detection, Review, ReviewWeek, Score, UploadWeek
 from detector.tests.factories import make_detection
 
 pytestmark = pytest.mark.django_db
@@ -64,6 +65,22 @@ def test_without_a_probability_nothing_is_uncertain(kind: dict[str, bool]) -> No
     detection = make_detection(**kind)
     assert detection.is_uncertain is False
     assert detection.real_probability is None
+
+
+def test_no_index_begins_another() -> None:
+    """It would be written with each row and never read: the other one answers the same."""
+    for model in (Detection, Review, Score, UploadWeek, ReviewWeek):
+        partial = {index.name for index in model._meta.indexes if index.condition}
+        with connection.cursor() as cursor:
+            found = connection.introspection.get_constraints(cursor, model._meta.db_table)
+        # Not those of an expression, without columns, nor PostgreSQL's for LIKE, which the others do not answer.
+        columns = {
+            name: each["columns"]
+            for name, each in found.items()
+            if (each["index"] or each["unique"]) and each["columns"] and not name.endswith("_like")
+        }
+        for one, other in itertools.permutations(columns.keys() - partial, 2):
+            assert columns[one] != columns[other][: len(columns[one])], f"{other} begins with {one}"
 
 
 def test_detections_are_counted_by_verdict() -> None:
