@@ -1,6 +1,7 @@
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -51,7 +52,8 @@ def export(queryset: QuerySet[Any], file_format: str) -> StreamingHttpResponse:
     """A download that is made as it is sent: a million rows take no more memory than a few."""
     write_lines, content_type = exports.FORMATS[file_format]
     name = f"{queryset.model._meta.model_name}s-{timezone.localdate():%Y-%m-%d}.{file_format}"
-    response = StreamingHttpResponse(write_lines(queryset), content_type=content_type)
+    mark = [exports.BYTE_ORDER_MARK] if file_format == "csv" else []
+    response = StreamingHttpResponse(chain(mark, write_lines(queryset)), content_type=content_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["Cache-Control"] = "private, no-store"
     return response

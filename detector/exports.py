@@ -72,6 +72,9 @@ REVIEW_COLUMNS = [
 ]
 COLUMNS: dict[type[Model], list[str]] = {Detection: DETECTION_COLUMNS, Review: REVIEW_COLUMNS}
 CHUNK_ROWS = 1000
+# Before a CSV that a person downloads: without it Excel takes UTF-8 for the code page of the country. What commands
+# print goes to programs, most of which would take it for part of the first heading.
+BYTE_ORDER_MARK = "\ufeff"
 
 # With one of these in front a spreadsheet takes a text for a formula, full-width ones included (OWASP, CSV injection).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

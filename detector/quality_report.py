@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from detector import quality, review_weeks, upload_weeks
-from detector.exports import neutral
+from detector.exports import BYTE_ORDER_MARK, neutral
 from detector.models import Detection, Review
 from detector.quality import FAKE, REAL, STRATA, UNCERTAIN, UNCERTAIN_FAKE, UNCERTAIN_REAL, Share, Subject
 from detector.reviews import CANT_TELL
@@ -322,6 +322,6 @@ def _as_csv(report: Report, tables: list[dict[str, Any]], *, version: str, perio
         writer.writerows([[], [table["title"]]])
         writer.writerows([[table["note"]]] if table["note"] else [])
         writer.writerows([table["columns"], *table["rows"]])
-    response = HttpResponse(buffer.getvalue(), content_type="text/csv; charset=utf-8")
+    response = HttpResponse(BYTE_ORDER_MARK + buffer.getvalue(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="quality-{day}.csv"'
     return response

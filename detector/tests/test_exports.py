@@ -1,5 +1,6 @@
 """Detections and reviews as files, and reviewed pictures as a training set."""
 
+import codecs
 import csv
 import errno
 import io
@@ -18,7 +19,7 @@ from PIL import Image
 from pytest_django import DjangoAssertNumQueries
 
 from detector import exports, services
-from detector.exports import neutral
+from detector.exports import BYTE_ORDER_MARK, neutral
 from detector.images import decode_image
 from detector.tests.factories import make_detection, make_face, make_jpeg, make_review, make_user
 from detector.tests.test_known import remade
@@ -77,13 +78,24 @@ def test_detections_are_downloaded_as_csv_without_formulas(admin_client: Client)
     assert response["Content-Type"] == "text/csv; charset=utf-8"
     assert response["Content-Disposition"].startswith('attachment; filename="detections-')
     text = body(response)
-    (row,) = csv.DictReader(io.StringIO(text))
+    (row,) = csv.DictReader(io.StringIO(text.removeprefix(BYTE_ORDER_MARK)))
     assert row["original_name"] == '\'=HYPERLINK("http://evil.example")'
     assert row["appeal_text"] == "'@SUM(1+1)"
     assert (row["id"], row["verdict"], row["fake_probability"]) == (str(detection.pk), "fake", "0.9")
     assert (row["review_verdict"], row["review_count"]) == ("real", "1")
     for secret in ("ada-lovelace", "session_key"):
         assert secret not in text
+
+
+def test_a_spreadsheet_is_told_that_a_download_is_utf_8_and_a_program_is_not(admin_client: Client) -> None:
+    """By the mark that Excel looks for; JSON and what commands print have none."""
+    make_review(make_detection(0.9, original_name="Zoë.jpg"), "real", note="Überbelichtet")
+    for address, words in ((DETECTIONS, "Zoë.jpg"), (REVIEWS, "Überbelichtet")):
+        data = b"".join(download(admin_client, address, "export_csv").streaming_content)
+        assert data.startswith(codecs.BOM_UTF8)
+        assert words in data.decode("utf-8-sig")
+        assert body(download(admin_client, address, "export_json")).startswith("[")
+    assert export().startswith("detection_key,")
 
 
 def test_an_uncertain_verdict_is_exported_as_one(admin_client: Client) -> None:

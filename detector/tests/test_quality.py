@@ -1,5 +1,6 @@
 """What reviews say about the machine: the estimates, worked out by hand, and the page that shows them."""
 
+import codecs
 import csv
 import io
 from datetime import UTC, datetime, timedelta
@@ -383,7 +384,8 @@ def test_what_nobody_reviewed_is_not_nought(reviewer: Client) -> None:
 def download(client: Client, **query: str) -> list[list[str]]:
     response = client.get(PAGE, {"format": "csv", **query})
     assert response["Content-Type"] == "text/csv; charset=utf-8"
-    return list(csv.reader(io.StringIO(response.content.decode())))
+    assert response.content.startswith(codecs.BOM_UTF8)
+    return list(csv.reader(io.StringIO(response.content.decode("utf-8-sig"))))
 
 
 @pytest.mark.django_db
