@@ -22,7 +22,7 @@ from detector.models import Detection, Review
 from detector.quality import FAKE, REAL, STRATA, UNCERTAIN, UNCERTAIN_FAKE, UNCERTAIN_REAL, Share, Subject
 from detector.reviews import CANT_TELL
 
-PERIODS = {"4": "4 weeks", "12": "12 weeks", "52": "a year", "all": "all time"}
+PERIODS = {**{str(n): f"this week and {n} before it" for n in (4, 12, 52)}, "all": "all time"}
 DEFAULT_PERIOD = "12"
 WORDS = {REAL: "Real", FAKE: "Fake", UNCERTAIN_REAL: "Real, uncertain", UNCERTAIN_FAKE: "Fake, uncertain"}
 CHART_WIDTH, CHART_HEIGHT = 300, 100
@@ -77,7 +77,8 @@ def page(request: HttpRequest) -> HttpResponse:
     version = version if version in versions else ""
     period = request.GET.get("period", DEFAULT_PERIOD)
     period = period if period in PERIODS else DEFAULT_PERIOD
-    since = None if period == "all" else timezone.now() - timedelta(weeks=int(period))
+    # In local time, or on the first Monday of summer time it would be an hour before one.
+    since = None if period == "all" else timezone.localtime() - timedelta(weeks=int(period))
     report = make_report(model_version=version, since=since)
     tables = _tables(report)
     if request.GET.get("format") == "csv":

@@ -298,6 +298,21 @@ def test_it_is_narrowed_to_a_model_and_a_period(reviewer: Client) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("now", ["2026-03-29T22:30Z", "2026-04-05T21:59Z", "2026-10-25T23:30Z"])
+def test_a_period_is_this_week_and_so_many_whole_ones_before_it(
+    reviewer: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, now: str
+) -> None:
+    """Also in the first and last minutes of a week, and where one of them has an hour less or more."""
+    settings.TIME_ZONE = "Europe/Berlin"
+    moment = datetime.fromisoformat(now)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
+    for days in range(50):
+        make_detection(0.9, created_at=moment - timedelta(days=days))
+    assertContains(reviewer.get(PAGE), "this week and 4 before it")
+    assert len(cells(reviewer, "By week of upload", period="4")) == 1 + 4
+
+
+@pytest.mark.django_db
 def test_a_model_can_be_chosen_before_anything_of_it_is_reviewed(reviewer: Client) -> None:
     gone = make_detection(0.5, model_version="test-1")
     make_review(gone, "real")
@@ -393,7 +408,7 @@ def test_it_is_downloaded_as_csv_with_all_that_the_page_says(reviewer: Client) -
     make_review(make_detection(0.5), "real")
     make_detection(0.9)
     rows = download(reviewer)
-    assert rows[1:3] == [["Model", "all versions"], ["Uploads of", "12 weeks"]]
+    assert rows[1:3] == [["Model", "all versions"], ["Uploads of", "this week and 12 before it"]]
     assert ["Uploads with a verdict", "2", "", ""] in rows
     context = reviewer.get(PAGE).context
     words = [context["meaning"], context["notice"], *(table["note"] for table in context["tables"])]
