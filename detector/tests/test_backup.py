@@ -119,6 +119,7 @@ def test_what_was_backed_up_is_restored_elsewhere(
 
     commands = [documented(number).replace(".venv/bin/python", sys.executable) for number in (back_up, restore)]
     run(["bash", "-euo", "pipefail", "-c", commands[0]], here)
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
     shutil.rmtree(tmp_path / "here")
     if vendor == "sqlite":
         run([sys.executable, "-c", LEAVE], there)
@@ -127,3 +128,14 @@ def test_what_was_backed_up_is_restored_elsewhere(
 
     assert json.loads(run([sys.executable, "-c", TELL], there)) == before
     assert contents(tmp_path / "there" / "media") == files
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 0), (2, 1)])
+def test_a_backup_fails_where_tar_does_and_not_where_it_met_an_upload(tmp_path: Path, code: int, expected: int) -> None:
+    tar = tmp_path / "tar"
+    tar.write_text(f"#!/bin/sh\nexit {code}\n")
+    tar.chmod(0o755)
+    (line,) = [line for line in documented(2).splitlines() if line.startswith("tar ")]
+    environment = {"PATH": f"{tmp_path}:{SYSTEM_PATH}", "BACKUP": "", "MEDIA_ROOT": ""}
+    assert line in documented(0)
+    assert subprocess.run(["bash", "-euo", "pipefail", "-c", line], env=environment).returncode == expected
