@@ -6,7 +6,7 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         if "--traceback" in sys.argv:
             raise
         sys.exit(str(error))  # for whoever set it; where it was read does not help them
-    except (InterfaceError, OperationalError, ProgrammingError) as error:
+    except (InterfaceError, InternalError, OperationalError, ProgrammingError) as error:
         if "--traceback" in sys.argv:
             raise
         reason = str(error).partition("\n")[0]  # the lines below it quote the query, or repeat it for each address

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 
@@ -26,6 +26,8 @@ DATABASE_RETRY_AFTER_S = 10
 STORAGE_RETRY_AFTER_S = 300
 # No space, quota used up, file too large for the process or file system, broken or read-only disk.
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+READ_ONLY_TRANSACTION = "25006"  # PostgreSQL's code
 
 
 class OutageMiddleware:
@@ -50,10 +52,15 @@ def outage_answer(request: HttpRequest, exception: BaseException | None) -> Http
         logger.error("Storage failed", exc_info=exception)
         sentence = STORAGE_SENTENCE if request.method == "POST" else READING_SENTENCE
         return unavailable(request, sentence, STORAGE_RETRY_AFTER_S)
-    if isinstance(exception, OperationalError | InterfaceError):
+    if isinstance(exception, OperationalError | InterfaceError) or _is_read_only(exception):
         logger.error("The database failed", exc_info=exception)
         return unavailable(request, DATABASE_SENTENCE, DATABASE_RETRY_AFTER_S)
     return None
+
+
+def _is_read_only(error: BaseException | None) -> bool:
+    """Whether PostgreSQL takes no changes: a standby, or one whose disk is full, as some providers have it."""
+    return isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", None) == READ_ONLY_TRANSACTION
 
 
 def _is_of_storage(error: OSError) -> bool:

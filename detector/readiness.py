@@ -25,9 +25,11 @@ KEPT_S = 1.0  # for which an answer holds, however many ask
 
 
 def check_database() -> None:
+    """Asks PostgreSQL whether it takes changes, which a standby, or one whose disk is full, may not."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-        cursor.fetchone()
+        cursor.execute("SHOW transaction_read_only" if connection.vendor == "postgresql" else "SELECT 1")
+        if cursor.fetchone() == ("on",):
+            raise DetectorError("The database is read-only.")
 
 
 def check_redis() -> None:

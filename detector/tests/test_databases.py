@@ -243,6 +243,23 @@ fresh = quality_report.make_report(model_version="", since=None)
 print(errors, kept == fresh, sum(fresh.totals.values()), fresh.reviewed > 0)
 """
 
+# A standby, or one that its provider closed because its disk is full.
+ASK_WHAT_IS_READ_ONLY = """
+import django, logging
+django.setup()
+from django.conf import settings
+from django.test import Client
+from detector import services
+from detector.tests.factories import FakePredictor, make_upload
+settings.CACHES["ratelimit"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+logging.disable()
+predictor = FakePredictor(0.9)
+services.active_predictor = lambda: predictor
+client = Client(headers={"host": "localhost"}, raise_request_exception=False)
+upload = client.post("/", {"picture": make_upload()})
+print(client.get("/readyz").json()["parts"]["database"], upload.status_code, upload["Retry-After"])
+"""
+
 # Every column but the links to what may be deleted, and the ways to remove a row.
 CHANGE_AFTER_ALL_MIGRATIONS = """
 import django
@@ -341,6 +358,20 @@ def test_a_postgresql_that_knows_neither_account_nor_tables_is_one_line(postgres
         connection.execute("CREATE DATABASE without_tables")
     (line,) = told(postgres_url.replace("/postgres?", "/without_tables?"), "purge_uploads").splitlines()
     assert line.startswith('The database failed: relation "detector_detection" does not exist. DATABASE_URL')
+
+
+@pytest.mark.postgres
+def test_a_postgresql_that_takes_no_changes_is_an_outage(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = fresh_database("postgres", tmp_path, request)
+    run(["manage.py", "migrate", "-v0"], DATABASE_URL=url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    answers = run(["-c", ASK_WHAT_IS_READ_ONLY], DATABASE_URL=url, MEDIA_ROOT=str(tmp_path))
+    assert answers.splitlines()[-1] == "False 503 10"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    (line,) = told(url, "clearsessions").splitlines()
+    assert line.startswith("The database failed: cannot execute DELETE in a read-only transaction.")
 
 
 def test_migrations_go_forward_and_back_on_sqlite(tmp_path: Path) -> None:
