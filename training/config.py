@@ -95,8 +95,8 @@ class Config:
             Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Empty: there is none.
         second_seed: Its seed.
         second_asked: Between which uncalibrated logits of the first it is asked.
-        precision: Keras' policy for the types of all layers but the first and the last: mixed_bfloat16 halves the
-            time on a GPU.
+        precision: Keras' policy for the types of all layers but the first and the last. mixed_bfloat16 is meant for
+            GPUs; on two cores TensorFlow is slower with it (training/history.md).
         distilled_stages: The schedule of a network that begins where the first ended and learns from the mean of all
             networks what they would say of each crop that it sees (Hinton et al., "Distilling the Knowledge in a Neural
             Network", 2015; Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR

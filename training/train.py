@@ -172,7 +172,7 @@ def _mixed(
 
 
 class BatchWorkers:
-    """Processes that draw batches: one core feeds hardly a hundred pictures a second to what may take thousands.
+    """Processes that draw batches: one core draws a few hundred blends a second, and a GPU may take thousands.
 
     They are forked, so that all share the pictures, and hand their batches over in memory that is shared, too.
     """
@@ -247,8 +247,8 @@ def train(
         leave_out: Samples for which it is true are neither trained nor validated on, like those that test pictures are
             copies of (`training.overlaps`).
         start: Weights of a stage to begin with instead of the backbone's.
-        teachers: What `learnt` returned for others; what they say of a crop is `distilled_share` of its target.
-        processes: That draw the batches; 0 leaves that to threads.
+        teachers: What this returned for others; what they say of a crop in the mean is `distilled_share` of its target.
+        processes: How many draw the batches; 0 leaves that to threads.
 
     Raises:
         ValueError: run_dir holds a run with another config, or on other data.
@@ -265,17 +265,20 @@ def train(
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
     validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
     workers = BatchWorkers(pictures, [config], processes) if processes else None
-    model, backbone = learnt(
-        config,
-        run_dir,
-        pictures,
-        validation,
-        start=start or backbone_weights,
-        teachers=teachers,
-        workers=workers,
-    )
-    if workers:
-        workers.close()
+    try:
+        model, backbone = learnt(
+            config,
+            run_dir,
+            pictures,
+            validation,
+            backbone_weights=backbone_weights,
+            start=start,
+            teachers=teachers,
+            workers=workers,
+        )
+    finally:
+        if workers:
+            workers.close()
     if config.normalized_from is not None:
         model = _folded(model, backbone, config, pictures)
     if config.refit is not None:
@@ -293,7 +296,8 @@ def learnt(
     pictures: list[FacePicture],
     validation: list[FacePicture],
     *,
-    start: Path,
+    backbone_weights: Path,
+    start: Path | None = None,
     teachers: Sequence[keras.Model] = (),
     workers: BatchWorkers | None = None,
 ) -> tuple[keras.Model, keras.Model]:
@@ -304,16 +308,17 @@ def learnt(
         run_dir: Checkpoints and the log.
         pictures: To learn from.
         validation: Measured after each epoch.
-        start: Keras' ImageNet weights of the backbone, or those of a stage of a run like this.
-        teachers: What this returned for others.
+        backbone_weights: Keras' ImageNet weights.
+        start: Weights of a stage to begin with instead of those.
+        teachers: Classifiers (logits) whose mean is `distilled_share` of the target.
         workers: What draws the batches; threads if None.
     """
     keras.utils.set_random_seed(config.seed)
     model, backbone = _built(config, config.precision)
-    if start.name.startswith("stage_"):
-        model.load_weights(start)
+    if start is None:
+        load_backbone_weights(backbone, backbone_weights)
     else:
-        load_backbone_weights(backbone, start)
+        model.load_weights(start)
     for number in range(len(config.stages)):
         finished = run_dir / f"stage_{number}.weights.h5"
         if finished.is_file():
@@ -628,7 +633,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, help="JSON with other settings than FULL of training/config.py")
     parser.add_argument("--run-dir", type=Path, help="checkpoints and logs (default: training/runs/default or smoke)")
     parser.add_argument("--model-dir", type=Path, help="where the model is written (default: models/mobilenet_v2)")
-    parser.add_argument("--processes", type=int, default=0, help="that draw the pictures (default: two threads do)")
+    parser.add_argument("--processes", type=int, default=0, help="how many draw the pictures (default: two threads do)")
     options = parser.parse_args(arguments)
     config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else FULL
     run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
