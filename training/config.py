@@ -83,6 +83,8 @@ class Config:
             al., "Robust fine-tuning of zero-shot models", CVPR 2022).
         refit: If not None, the classifier is fitted anew in the end, by logistic regression of the kinds on what all
             blocks hold; this is the inverse strength of its L2 penalty.
+        refit_sources: Whether another one is fitted to the sources, genuine and fake, and the mean of both log odds
+            counts: one that knows the source knows what tells its fakes, one that does not finds more for new ones.
         refit_views: How often each picture is seen by that fit, each time framed and treated anew. Each view of all
             pictures takes 1.7 GB of memory.
         refit_as_served: Whether it is seen as serving would crop it, and that mirrored, besides: two views more.
@@ -163,6 +165,7 @@ class Config:
     pseudo_fake_share: float = 0.15
     average: tuple[tuple[int, float], ...] = ()
     refit: float | None = None
+    refit_sources: bool = False
     refit_views: int = 1
     refit_as_served: bool = False
     refit_splits: tuple[str, ...] = ("train",)
@@ -268,6 +271,7 @@ FULL = Config(
     stages=(*_STAGES, replace(_STAGES[1], epochs=5), replace(_STAGES[2], epochs=8, learning_rate=6e-4)),
     normalized_from=3,
     refit=1e-3,
+    refit_sources=True,
     refit_views=2,
     refit_splits=("train", "val"),
     second_stages=(
@@ -306,6 +310,7 @@ SMOKE = Config(
     ),
     average=((1, 0.25), (2, 0.75)),
     refit=1e-3,
+    refit_sources=True,
     refit_views=1,
     refit_as_served=True,
     refit_splits=("train", "val"),

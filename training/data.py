@@ -43,7 +43,7 @@ KINDS = {
     "flux1_sdxl_dalle3": "diffusion",
     "gpt4o_nanobanana_grok_mixed": "diffusion",
 }
-# What the fitted classifier tells apart, the genuine ones first.
+# What the classifier tells apart that is fitted in the end, the genuine one first.
 CLASSES = ("real", "swap", "edit", "gan", "diffusion")
 
 
@@ -131,6 +131,11 @@ def without_copies(samples: Iterable[Sample], faces_dir: Path) -> list[Sample]:
     """Returns the samples less those of train and val that test pictures are copies of (`training.overlaps`)."""
     copies = {other for _test, other in overlapping(faces_dir)}
     return [each for each in samples if each.path not in copies]
+
+
+def source_classes(samples: Iterable[Sample]) -> list[tuple[int, str]]:
+    """Returns (label, source) of each source's genuine pictures and of its fakes, the genuine ones first."""
+    return sorted({(each.label, each.source) for each in samples})
 
 
 def manifest_sha256(faces_dir: Path) -> str:

@@ -26,8 +26,8 @@ from detector.predictor import (
 from detector.preprocessing import FACE_MARGIN, INPUT_SIZE, MAX_SOURCE_SIDE, face_input
 from training.calibration import Calibration
 from training.config import Config
-from training.data import CLASSES, FAKE, REAL
-from training.model import CLASSIFIER, KINDS_CLASSIFIER, averaged_to_features, fake_log_odds, part_masks
+from training.data import FAKE, REAL
+from training.model import CLASSIFIER, FakeLogOdds, averaged_to_features, fitted_classifiers, part_masks
 from training.paths import write_atomically
 
 NAME = "mobilenet_v2"
@@ -161,12 +161,11 @@ def serving_model(model: keras.Model, calibration: Calibration, usual_map: NDArr
     A classifier of means commutes with them, so the maps come first: at each position, what its features and lower
     levels (averaged to the features' positions) add to the logit of each class, with the weights of the parts of the
     face that the position lies in. Their means give the logits, and one pass gives both. The map that is shown holds
-    the kinds of fakes as far as this picture was taken for them, less the real one, less what it usually is, so that it
-    shows what speaks for fake or real in this picture rather than where the network looks in every one; its mean plus a
-    bias is the logit of fake_probability.
+    the classes of fakes as far as this picture was taken for them, less the genuine ones likewise, in the mean of the
+    fitted classifiers, less what it usually is, so that it shows what speaks for fake or real in this picture rather
+    than where the network looks in every one; its mean plus a bias is the logit of fake_probability.
     """
-    kernel = model.get_layer(CLASSIFIER).get_weights()[0]
-    kinds_kernel, kinds_bias = model.get_layer(KINDS_CLASSIFIER).get_weights()
+    kernel, bias = model.get_layer(CLASSIFIER).get_weights()
     backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     inputs = keras.Input(batch_shape=(1, INPUT_SIZE, INPUT_SIZE, 3), name="picture")
     levels = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
@@ -174,24 +173,48 @@ def serving_model(model: keras.Model, calibration: Calibration, usual_map: NDArr
     masks = np.asarray(part_masks(side))
     areas = masks.mean(axis=1)
     ends = np.cumsum([level.shape[-1] * len(masks) for level in levels])[:-1]
+    kernels: list[NDArray[np.float32]] = []
+    biases: list[NDArray[np.float32]] = []
+    ranges: list[tuple[int, int, FakeLogOdds]] = []
+    for classifier, log_odds in fitted_classifiers(model):
+        # Only differences between classes count, so the first one needs no weights: all are told against it.
+        of_classes, of_class = (each[..., 1:] - each[..., :1] for each in classifier.get_weights())
+        begin = sum(len(each) for each in biases)
+        kernels.append(of_classes)
+        biases.append(of_class)
+        ranges.append((begin, begin + len(of_class), log_odds))
+    classes = sum(len(each) for each in biases)
     # (parts, channels, classes) each
-    weights_of_parts = [each.reshape(len(masks), -1, len(CLASSES)) for each in np.split(kinds_kernel, ends)]
-    # The parts make up the whole, so a mean over the whole is one over the parts, each as large as it is; and what is
-    # added to each kind of fake is added to the log odds.
-    weights_of_parts[-1][..., 1:] += areas[:, None, None] * kernel
+    weights_of_parts = [
+        each.reshape(len(masks), -1, classes) for each in np.split(np.concatenate(kernels, axis=1), ends)
+    ]
+    for begin, end, log_odds in ranges:
+        # The parts make up the whole, so a mean over the whole is one over the parts, each as large as it is; and what
+        # is added to each class of fakes is added to the log odds.
+        weights_of_parts[-1][..., begin + log_odds.genuine - 1 : end] += areas[:, None, None] * kernel
     maps = []
     for level, weights in zip(levels, weights_of_parts, strict=True):
-        project = keras.layers.Conv2D(len(masks) * len(CLASSES), 1, use_bias=False)
+        project = keras.layers.Conv2D(len(masks) * classes, 1, use_bias=False)
         maps.append(project(averaged_to_features(level, INPUT_SIZE // level.shape[1])))
         of_channels = np.moveaxis(weights / areas[:, None, None], 1, 0)
-        project.set_weights([of_channels.reshape(1, 1, -1, len(masks) * len(CLASSES))])
+        project.set_weights([of_channels.reshape(1, 1, -1, len(masks) * classes)])
     activation = keras.layers.Add(name="class_activation")(maps)
-    of_parts = keras.ops.reshape(activation, (side * side, len(masks), len(CLASSES)))
-    of_classes = keras.ops.sum(of_parts * masks.T[..., None], axis=1)
-    kinds = keras.ops.mean(of_classes, axis=0, keepdims=True) + kinds_bias
-    logit = fake_log_odds(kinds) + model.get_layer(CLASSIFIER).get_weights()[1]
-    shares = keras.ops.softmax(kinds[:, 1:])
-    evidence = keras.ops.sum(of_classes[:, 1:] * shares, axis=1) - of_classes[:, 0]
+    of_parts = keras.ops.reshape(activation, (side * side, len(masks), classes))
+    at_positions = keras.ops.sum(of_parts * masks.T[..., None], axis=1)
+    means = keras.ops.mean(at_positions, axis=0, keepdims=True) + np.concatenate(biases)
+    odds, evidences = [], []
+    for begin, end, log_odds in ranges:
+        first = ((0, 0), (1, 0))
+        logits = keras.ops.pad(means[:, begin:end], first)
+        of_class_maps = keras.ops.pad(at_positions[:, begin:end], first)
+        odds.append(log_odds(logits))
+        real, fake = slice(None, log_odds.genuine), slice(log_odds.genuine, None)
+        evidences.append(
+            keras.ops.sum(of_class_maps[:, fake] * keras.ops.softmax(logits[:, fake]), axis=1)
+            - keras.ops.sum(of_class_maps[:, real] * keras.ops.softmax(logits[:, real]), axis=1)
+        )
+    logit = sum(odds) / len(odds) + bias
+    evidence = sum(evidences) / len(evidences)
     centred = keras.ops.reshape(evidence - keras.ops.mean(evidence), (1, side, side))
     usual = usual_map[None]
     cam = keras.layers.Identity(name="cam")((centred + logit[..., None]) / calibration.temperature - usual)

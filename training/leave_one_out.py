@@ -75,6 +75,7 @@ VARIANTS = {
     "refit": REFIT,
     "layerwise": _changed(REFIT, lowest_rate=1 / 64),
     "normalized": NORMALIZED,
+    "sources": replace(NORMALIZED, refit_sources=True),
     "served": replace(NORMALIZED, refit_views=0, refit_as_served=True),
 }
 

@@ -25,6 +25,8 @@ CLASSIFIER = "classifier"
 # What the fitted classifier sees: each block's depthwise convolution, where it has most channels, and the features.
 LEVELS = (*(f"block_{index}_depthwise_relu" for index in range(sum(repeats for _, _, repeats, _ in _BLOCKS))), FEATURES)
 KINDS_CLASSIFIER = "kinds_classifier"
+SOURCES_CLASSIFIER = "sources_classifier"
+_LOG_ODDS = "_log_odds"
 POOLED_LEVELS = "pooled_levels"
 # Parts of the crop as (top, bottom, left, right), 0 to 1: with the face at 1 / 1.6 of its side, these are the eyes and
 # nose, and nose, mouth and chin. What surrounds both is the third part.
@@ -67,7 +69,9 @@ def build_backbone(*, normalized_from: int | None = None) -> keras.Model:
     return keras.Model(inputs, x, name="mobilenet_v2")
 
 
-def build_classifier(backbone: keras.Model, *, dropout: float, seed: int) -> keras.Model:
+def build_classifier(
+    backbone: keras.Model, *, dropout: float, seed: int, sources: tuple[int, int] | None = None
+) -> keras.Model:
     """Returns the network to train: (n, h, w, 3) uint8-valued RGB, 0 to 255 -> (n, 1) logit of being fake.
 
     The logit is the sum of two: that of a dense classifier on the pooled features, which is trained with the network,
@@ -75,6 +79,13 @@ def build_classifier(backbone: keras.Model, *, dropout: float, seed: int) -> ker
     parts of the face (multi-level features, as in Hariharan et al., "Hypercolumns for Object Segmentation and
     Fine-grained Localization", CVPR 2015). The second is zero while the network is trained; `training.train.refit` fits
     it and silences the first.
+
+    Args:
+        backbone: What `build_backbone` returned.
+        dropout: Before the first classifier.
+        seed: Of its start values.
+        sources: How many sources of genuine pictures and of fakes a third classifier tells apart, which sees what the
+            second does and whose log odds are averaged with that one's; None: there is no third.
     """
     inputs = keras.Input((None, None, 3), name="picture")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range", dtype="float32")(inputs)
@@ -85,18 +96,49 @@ def build_classifier(backbone: keras.Model, *, dropout: float, seed: int) -> ker
     logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER, dtype="float32")(dropped)
     by_parts = [PartPooling(stride, dtype="float32")(each) for each, stride in zip(levels, _strides(), strict=True)]
     beside = layers.Concatenate(name=POOLED_LEVELS, dtype="float32")(by_parts)
-    kinds = layers.Dense(
-        len(CLASSES), kernel_initializer="zeros", trainable=False, name=KINDS_CLASSIFIER, dtype="float32"
-    )(beside)
-    return keras.Model(
-        inputs, layers.Add(name="logit", dtype="float32")([logit, fake_log_odds(kinds)]), name="detector"
-    )
+    fitted = []
+    for name, (genuine, fakes) in ((KINDS_CLASSIFIER, (1, len(CLASSES) - 1)), (SOURCES_CLASSIFIER, sources or (0, 0))):
+        if genuine:
+            classes = layers.Dense(
+                genuine + fakes, kernel_initializer="zeros", trainable=False, name=name, dtype="float32"
+            )(beside)
+            fitted.append(FakeLogOdds(genuine, name=name + _LOG_ODDS, dtype="float32")(classes))
+    odds = fitted[0] if len(fitted) == 1 else layers.Average(name="fitted", dtype="float32")(fitted)
+    return keras.Model(inputs, layers.Add(name="logit", dtype="float32")([logit, odds]), name="detector")
 
 
-def fake_log_odds(kinds: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns (n, 1) log odds of any kind of fake against real, from (n, classes) logits; 0 where all are the same."""
-    fakes = keras.ops.logsumexp(kinds[:, 1:], axis=1, keepdims=True)
-    return fakes - kinds[:, :1] - math.log(len(CLASSES) - 1)
+def fitted_classifiers(model: keras.Model) -> list[tuple[keras.layers.Dense, "FakeLogOdds"]]:
+    """Returns the classifiers of what `build_classifier` returned that `training.train.refit` fits, with their odds."""
+    there = {each.name for each in model.layers}
+    names = [name for name in (KINDS_CLASSIFIER, SOURCES_CLASSIFIER) if name in there]
+    return [(model.get_layer(name), model.get_layer(name + _LOG_ODDS)) for name in names]
+
+
+@keras.saving.register_keras_serializable("training")
+class FakeLogOdds(layers.Layer):
+    """From (n, classes) logits to (n, 1) log odds of all fakes against all genuine ones; 0 where all are the same.
+
+    Args:
+        genuine: How many of the classes, from the first on, are genuine.
+    """
+
+    def __init__(self, genuine: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.genuine = genuine
+
+    def call(self, classes: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the log odds; see the class."""
+        real = keras.ops.logsumexp(classes[:, : self.genuine], axis=1, keepdims=True)
+        fake = keras.ops.logsumexp(classes[:, self.genuine :], axis=1, keepdims=True)
+        return fake - real - math.log((classes.shape[1] - self.genuine) / self.genuine)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int]:
+        """Returns (n, 1)."""
+        return input_shape[0], 1
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what the constructor takes."""
+        return {**super().get_config(), "genuine": self.genuine}
 
 
 @keras.saving.register_keras_serializable("training")

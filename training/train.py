@@ -1,6 +1,7 @@
 """Trains the detector: `python -m training.train` (`make train`); resumes from the last epoch of the run folder."""
 
 import argparse
+import functools
 import hashlib
 import json
 import math
@@ -36,6 +37,7 @@ from training.data import (
     overlapping,
     read_manifest,
     sampling_weights,
+    source_classes,
     without_copies,
 )
 from training.evaluate import Scores, evaluate_model, print_tables
@@ -44,9 +46,11 @@ from training.model import (
     CLASSIFIER,
     KINDS_CLASSIFIER,
     POOLED_LEVELS,
+    SOURCES_CLASSIFIER,
     build_backbone,
     build_classifier,
     copy_backbone_weights,
+    fitted_classifiers,
     freeze_below,
     load_backbone_weights,
     settle_statistics,
@@ -63,6 +67,8 @@ _REFIT_AUGMENTATION, _REFIT_MARGINS = 0.3, (1.3, 1.9)
 _ITERATIONS, _FURTHER_ITERATIONS = 150, 60
 # In the run folder: network logits of the pictures of `val`, by path, each of a fit without the picture's group.
 _HELD_OUT = "held_out_logits.json"
+# In the run folder: (label, source) of the classes that the last classifier tells apart.
+_SOURCES = "fitted_sources.json"
 
 
 class AugmentedBatches(keras.utils.PyDataset):
@@ -256,7 +262,8 @@ def train(
     _claim(run_dir, config, faces_dir=faces_dir, backbone_weights=backbone_weights)
     fitted = run_dir / "refit.weights.h5"
     if config.refit is not None and fitted.is_file():
-        model, _backbone = _built(replace(config, normalized_from=None), "float32")
+        classes = json.loads((run_dir / _SOURCES).read_text()) if config.refit_sources else []
+        model, _backbone = _built(replace(config, normalized_from=None), "float32", sources=classes)
         model.load_weights(fitted)
         return model
     samples = without_copies(limited(read_manifest(faces_dir), config.limit_per_source), faces_dir)
@@ -280,8 +287,12 @@ def train(
         if workers:
             workers.close()
     if config.normalized_from is not None:
-        model = _folded(model, backbone, config, pictures)
+        model, backbone = _folded(model, backbone, config, pictures)
     if config.refit is not None:
+        if config.refit_sources:
+            classes = source_classes(each.sample for each in _fitted_to(pictures, validation, config))
+            (run_dir / _SOURCES).write_text(json.dumps(classes, indent=1) + "\n")
+            model = _with_sources(model, backbone, config, classes)
         held_out = refit(model, pictures, validation, config, inverse_penalty=config.refit)
         if held_out is not None:
             logits = dict(zip((each.sample.path for each in validation), held_out.tolist(), strict=True))
@@ -336,15 +347,29 @@ def learnt(
     return model, backbone
 
 
-def _built(config: Config, precision: str) -> tuple[keras.Model, keras.Model]:
+def _built(
+    config: Config, precision: str, *, sources: Sequence[tuple[int, str]] = ()
+) -> tuple[keras.Model, keras.Model]:
     """Returns a classifier and its backbone, without weights worth having."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
         backbone = build_backbone(normalized_from=config.normalized_from)
-        return build_classifier(backbone, dropout=config.dropout, seed=config.seed), backbone
+        model = build_classifier(backbone, dropout=config.dropout, seed=config.seed, sources=_counts(sources))
+        return model, backbone
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _counts(classes: Sequence[tuple[int, str]]) -> tuple[int, int] | None:
+    """Returns how many of these (label, source) are genuine and how many fakes; None for none."""
+    fakes = sum(label == FAKE for label, _source in classes)
+    return (len(classes) - fakes, fakes) if classes else None
+
+
+def _fitted_to(pictures: list[FacePicture], validation: list[FacePicture], config: Config) -> list[FacePicture]:
+    """Returns the pictures that the classifier is fitted to in the end, those of training first."""
+    return [*pictures, *validation] if "val" in config.refit_splits else pictures
 
 
 def refit(
@@ -358,14 +383,16 @@ def refit(
     """Fits the classifier anew to what all blocks hold of the training pictures, by logistic regression on their kinds.
 
     What fakes of all kinds have in common is little, and what sources have in common with them misleads: asked for the
-    kind, the regression finds more that holds for new sources (training/history.md).
+    kind, the regression finds more that holds for new sources (training/history.md). Asked for the source, it finds
+    what tells fakes of that source from its own genuine pictures; where the model has a classifier for that, the mean
+    of both log odds counts, each from a fit of its own.
 
     Descent from zero hardly uses the lower levels (training/history.md); the best classifier for a network that stays
     as it is can be had exactly. Kirichenko et al., "Last Layer Re-Training is Sufficient for Robustness to Spurious
     Correlations", ICLR 2023, refit the last layer alone.
 
     Args:
-        model: What `build_classifier` returned; its two classifiers get new weights.
+        model: What `build_classifier` returned; its classifiers get new weights.
         pictures: Training pictures; each is seen as `refit_as_served` and `refit_views` say, none is blended.
         validation: Pictures of `val`; seen likewise where the config's `refit_splits` say so.
         config: The last stage names the size and how sources are balanced.
@@ -378,7 +405,7 @@ def refit(
     last = config.stages[-1]
     rng = np.random.default_rng([config.seed, len(config.stages)])
     pooled = keras.Model(model.input, model.get_layer(POOLED_LEVELS).output)
-    shown = [*pictures, *validation] if "val" in config.refit_splits else pictures
+    shown = _fitted_to(pictures, validation, config)
     is_trained = np.arange(len(shown)) < len(pictures)
     samples = [each.sample for each in shown]
 
@@ -394,45 +421,73 @@ def refit(
     deviation = np.hypot(found.std(axis=0), _LEAST_DEVIATION)
     found -= mean
     found /= deviation
-    kinds = np.tile([_class_of(each) for each in samples], views)
     weights = sampling_weights(samples, source_power=config.source_power, matched_boost=last.matched_boost)
     weights *= len(samples) / views
 
-    def fitted(
-        use: NDArray[np.bool_], start: tuple[NDArray[np.float64], NDArray[np.float64]] | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return fit_kinds(
-            found,
-            kinds,
-            np.tile(weights * use, views),
-            class_count=len(CLASSES),
-            inverse_penalty=inverse_penalty,
-            start=start,
-            max_iterations=_ITERATIONS if start is None else _FURTHER_ITERATIONS,
-        )
-
-    kernel, bias = fitted(is_trained, None)
+    of_sources = source_classes(samples)
+    # Of each classifier: the class of each picture.
+    told = {
+        KINDS_CLASSIFIER: [_class_of(each) for each in samples],
+        SOURCES_CLASSIFIER: [of_sources.index((each.label, each.source)) for each in samples],
+    }
+    clean = np.empty((0, 0), np.float32)
+    part = np.full(len(shown), -1)
     held_out = None
     if not is_trained.all():
         clean = levels(np.stack([evaluation_input(each, size=last.size) for each in validation]))
         clean -= mean
         clean /= deviation
-        part = np.full(len(shown), -1)
         part[~is_trained] = _parts([each.sample for each in validation], config.refit_folds, seed=config.seed)
-        held_out = np.empty(len(validation))
-        for fold in range(config.refit_folds):
-            of_others = fitted(part != fold, (kernel, bias))
-            left_out = part[~is_trained] == fold
-            classes = clean[left_out] @ of_others[0] + of_others[1]
-            held_out[left_out] = np.logaddexp.reduce(classes[:, 1:], axis=1) - classes[:, 0]
-        kernel, bias = fitted(np.ones(len(shown), bool), (kernel, bias))
-    kernel /= deviation[:, None]
-    bias -= mean @ kernel
-    bias[1:] += math.log(len(CLASSES) - 1)  # which fake_log_odds() takes off again
-    model.get_layer(KINDS_CLASSIFIER).set_weights([kernel, bias])
-    classifier = model.get_layer(CLASSIFIER)
-    classifier.set_weights([np.zeros_like(each) for each in classifier.get_weights()])
+        held_out = np.zeros(len(validation))
+    classifiers = fitted_classifiers(model)
+    for classifier, log_odds in classifiers:
+        fitted = functools.partial(
+            _fitted,
+            found,
+            np.tile(told[classifier.name], views),
+            views=views,
+            class_count=classifier.units,
+            inverse_penalty=inverse_penalty,
+        )
+        kernel, bias = fitted(weights * is_trained)
+        if held_out is not None:
+            for fold in range(config.refit_folds):
+                of_others = fitted(weights * (part != fold), start=(kernel, bias))
+                left_out = part[~is_trained] == fold
+                classes = clean[left_out] @ of_others[0] + of_others[1]
+                odds = np.logaddexp.reduce(classes[:, log_odds.genuine :], axis=1)
+                odds -= np.logaddexp.reduce(classes[:, : log_odds.genuine], axis=1)
+                held_out[left_out] += odds / len(classifiers)
+            kernel, bias = fitted(weights, start=(kernel, bias))
+        kernel /= deviation[:, None]
+        bias -= mean @ kernel
+        # The log odds take off again how many more classes of fakes there are.
+        bias[log_odds.genuine :] += math.log((classifier.units - log_odds.genuine) / log_odds.genuine)
+        classifier.set_weights([kernel, bias])
+    trained = model.get_layer(CLASSIFIER)
+    trained.set_weights([np.zeros_like(each) for each in trained.get_weights()])
     return held_out
+
+
+def _fitted(
+    found: NDArray[np.float32],
+    classes: NDArray[np.int_],
+    weights: NDArray[np.float64],
+    *,
+    views: int,
+    class_count: int,
+    inverse_penalty: float,
+    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return fit_kinds(
+        found,
+        classes,
+        np.tile(weights, views),
+        class_count=class_count,
+        inverse_penalty=inverse_penalty,
+        start=start,
+        max_iterations=_ITERATIONS if start is None else _FURTHER_ITERATIONS,
+    )
 
 
 def _refit_inputs(pictures: list[FacePicture], config: Config, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
@@ -488,14 +543,26 @@ def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:
     model.set_weights(means)
 
 
-def _folded(model: keras.Model, backbone: keras.Model, config: Config, pictures: list[FacePicture]) -> keras.Model:
-    """Returns the network that computes the same with all normalisation folded, which is what is fitted and served."""
+def _folded(
+    model: keras.Model, backbone: keras.Model, config: Config, pictures: list[FacePicture]
+) -> tuple[keras.Model, keras.Model]:
+    """Returns the network that computes the same with all normalisation folded, which is what is fitted and served, and
+    its backbone."""
     last = len(config.stages) - 1
     unseen = AugmentedBatches(pictures, config, stage_number=last, first_epoch=config.stages[last].epochs)
     settle_statistics(model, backbone, (unseen[index][0] for index in range(config.settling_batches)))
-    folded = build_backbone()
+    result, folded = _built(replace(config, normalized_from=None), "float32")
     copy_backbone_weights(backbone, folded)
-    result = build_classifier(folded, dropout=config.dropout, seed=config.seed)
+    for name in (CLASSIFIER, KINDS_CLASSIFIER):
+        result.get_layer(name).set_weights(model.get_layer(name).get_weights())
+    return result, folded
+
+
+def _with_sources(
+    model: keras.Model, backbone: keras.Model, config: Config, classes: Sequence[tuple[int, str]]
+) -> keras.Model:
+    """Returns the model with a classifier of these sources besides, which says nothing yet, on the same backbone."""
+    result = build_classifier(backbone, dropout=config.dropout, seed=config.seed, sources=_counts(classes))
     for name in (CLASSIFIER, KINDS_CLASSIFIER):
         result.get_layer(name).set_weights(model.get_layer(name).get_weights())
     return result

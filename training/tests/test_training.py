@@ -161,6 +161,47 @@ def test_data_without_unseen_sources_can_be_measured(smoke: tuple[Path, Path], t
     assert "## Evaluation" in (model_dir / "README.md").read_text()
 
 
+ODDS = """
+import numpy as np
+from training.model import FakeLogOdds
+logits = np.random.default_rng(0).normal(0.0, 3.0, (5, 7)).astype(np.float32)
+shares = np.exp(logits)
+fake, real = shares[:, 4:].sum(axis=1), shares[:, :4].sum(axis=1)
+odds = np.asarray(FakeLogOdds(4)(logits))[:, 0]
+print(float(np.abs(odds - np.log((fake / 3) / (real / 4))).max()), float(np.asarray(FakeLogOdds(4)(0 * logits)).max()))
+"""
+
+
+def test_fakes_are_weighed_against_genuine_ones_whatever_their_numbers(tmp_path: Path) -> None:
+    difference, alike = map(float, run_script(tmp_path, ODDS)[-1].split())
+    assert difference < 1e-5
+    assert alike == pytest.approx(0.0, abs=1e-6)
+
+
+SOURCES = """
+import sys
+from pathlib import Path
+from training.config import SMOKE
+from training.data import read_manifest, source_classes
+from training.model import SOURCES_CLASSIFIER
+from training.paths import FACES_DIR
+from training.train import train
+run_dir = Path(sys.argv[1])
+learnt = source_classes(each for each in read_manifest(FACES_DIR) if each.split == "train")
+for config, where in zip(SMOKE.networks(), (run_dir, run_dir.with_name("smoke-second"))):
+    print(train(config, where).get_layer(SOURCES_CLASSIFIER).units - len(learnt), [each for each, _ in learnt].count(0))
+"""
+
+
+def test_each_source_is_told_apart(smoke: tuple[Path, Path], tmp_path: Path) -> None:
+    printed = run_script(tmp_path, SOURCES, str(smoke[0]))
+    classes = json.loads((smoke[0] / "fitted_sources.json").read_text())
+
+    assert printed[-2:] == ["0 16", "0 16"]
+    assert classes[0] == [0, "aaf_asian"]
+    assert classes[16:18] == [[1, "ciplab_edits"], [1, "dfdc_faces224"]]
+
+
 def test_the_card_holds_the_measured_figures(smoke: tuple[Path, Path]) -> None:
     card = (smoke[1] / "README.md").read_text()
     auc = json.loads((smoke[1] / "metrics.json").read_text())["tables"]["test"]["overall"]["auc"]
@@ -492,10 +533,10 @@ import numpy as np
 from training.calibration import Calibration
 from training.config import SMOKE
 from training.export import mean_map, serving_model
-from training.model import KINDS_CLASSIFIER
+from training.model import fitted_classifiers
 from training.train import train
 model = train(SMOKE.networks()[0], Path(sys.argv[1]))
-print(float(np.abs(model.get_layer(KINDS_CLASSIFIER).get_weights()[0]).max()))
+print(*(float(np.abs(each.get_weights()[0]).max()) for each, _log_odds in fitted_classifiers(model)))
 rng = np.random.default_rng(0)
 calibration = Calibration(temperature=0.8, bias=-0.4, prior=0.2)
 x = rng.integers(0, 256, (1, 28, 28, 3)).repeat(8, axis=1).repeat(8, axis=2).astype(np.float32)
@@ -517,7 +558,9 @@ def test_the_levels_join_the_verdict_and_its_map(smoke: tuple[Path, Path], tmp_p
     fitted, differences, maps = printed[-3:]
     left, usual = map(float, maps.split())
 
-    assert float(fitted) > 0.0
+    kinds, sources = map(float, fitted.split())
+    assert kinds > 0.0
+    assert sources > 0.0
     assert max(map(float, differences.split())) < 1e-4
     # What is usual is no evidence: the maps of half fakes, half reals have nothing left in the mean.
     assert usual > 0.01
