@@ -30,6 +30,7 @@ def write_card(model_dir: Path) -> None:
         temperature=f"{spec['calibration']['temperature']:.3f}",
         **_networks(spec.get("second_opinion")),
         distilled=_distilled(spec["config"]),
+        sources=_sources(spec["config"]),
         blends=_blends(spec["config"]),
         n_train=f"{metrics['n_train']:,}",
         data_version=spec["data_version"][:12],
@@ -80,6 +81,13 @@ def _distilled(config: dict[str, Any]) -> str:
         ' (Hinton et al., "Distilling the Knowledge in a Neural\n  Network", 2015). Their own classifiers were fitted'
         " without `val`. They do not ship."
     )
+
+
+def _sources(config: dict[str, Any]) -> str:
+    """Returns what the card says of the classifier of the sources, if there is one."""
+    if not config.get("refit_sources"):
+        return ""
+    return ", and\n  another of the sources, genuine and fake pictures apart (the mean of both log odds counts)"
 
 
 def _blends(config: dict[str, Any]) -> str:
