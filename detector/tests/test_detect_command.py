@@ -89,14 +89,21 @@ def test_json_says_everything_about_a_judged_picture(predictor: FakePredictor, t
             "uncertain_above": 0.3,
             "uncertain_up_to": 0.7,
             "faces": [
-                {"box": [100, 60, 80, 80], "fake_probability": 0.75},
-                {"box": [140, 60, 80, 80], "fake_probability": 0.25},
+                {"box": [100, 60, 80, 80], "fake_probability": 0.75, "is_uncertain": False},
+                {"box": [140, 60, 80, 80], "fake_probability": 0.25, "is_uncertain": False},
             ],
             "unjudged_faces": 0,
             "model_version": "test-1",
             "error": None,
         }
     ]
+
+
+def test_json_says_of_each_face_whether_it_is_decided(predictor: FakePredictor, tmp_path: Path) -> None:
+    predictor.fake_probabilities = (0.875, 0.5, 0.125)
+    record = records(write(tmp_path / "a.jpg"))[0]
+    assert record["is_uncertain"] is False
+    assert [face["is_uncertain"] for face in record["faces"]] == [False, True, False]
 
 
 def test_json_makes_nothing_up_without_a_face(predictor: FakePredictor, tmp_path: Path) -> None:

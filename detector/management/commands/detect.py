@@ -14,7 +14,7 @@ from detector import services
 from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
 from detector.images import decode_image
 from detector.logs import in_one_line
-from detector.predictor import DecisionRule, Prediction, Predictor, Verdict
+from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, is_face_uncertain
 from detector.templatetags.display import PERCENT, megabytes, percent
 
 WORDS = {"real": "Real", "fake": "Fake"}
@@ -79,10 +79,10 @@ def judge(path: Path, predictor: Predictor, rule: DecisionRule) -> dict[str, Any
         return record | {"error": str(error)}
     except OSError as error:
         return record | {"error": f"The file could not be read: {error.strerror or error}."}
-    return record | _result(prediction)
+    return record | _result(prediction, rule)
 
 
-def _result(prediction: Prediction) -> dict[str, Any]:
+def _result(prediction: Prediction, rule: DecisionRule) -> dict[str, Any]:
     if prediction.verdict is Verdict.NOT_APPLICABLE:
         return {"status": "no_face", "model_version": prediction.model_version}
     return {
@@ -93,7 +93,14 @@ def _result(prediction: Prediction) -> dict[str, Any]:
         "uncertain_up_to": prediction.rule.uncertain_up_to,
         "fake_probability": prediction.fake_probability,
         "real_probability": prediction.real_probability,
-        "faces": [{"box": list(face.bbox), "fake_probability": face.fake_probability} for face in prediction.faces],
+        "faces": [
+            {
+                "box": list(face.bbox),
+                "fake_probability": face.fake_probability,
+                "is_uncertain": is_face_uncertain(face, rule),
+            }
+            for face in prediction.faces
+        ],
         "unjudged_faces": prediction.unjudged_faces,
         "model_version": prediction.model_version,
     }
