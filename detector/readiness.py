@@ -25,7 +25,13 @@ KEPT_S = 1.0  # for which an answer holds, however many ask
 
 
 def check_database() -> None:
-    """Asks PostgreSQL whether it takes changes, which a standby, or one whose disk is full, may not."""
+    """Asks PostgreSQL whether it takes changes, which a standby, or one whose disk is full, may not.
+
+    SQLite writes the file and others beside it, so both have to be this user's.
+    """
+    if connection.vendor == "sqlite" and (file := Path(connection.settings_dict["NAME"])).is_file():
+        _require_writable(file)
+        _require_writable(file.parent)
     with connection.cursor() as cursor:
         cursor.execute("SHOW transaction_read_only" if connection.vendor == "postgresql" else "SELECT 1")
         if cursor.fetchone() == ("on",):
@@ -57,12 +63,12 @@ def check_storage() -> None:
         _require_writable(Path(settings.MEDIA_ROOT, name))
 
 
-def _require_writable(folder: Path) -> None:
-    """Raises DetectorError where a folder, or the one in which it would be made, is another user's."""
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise DetectorError(f"{folder} cannot be written to.")
+def _require_writable(path: Path) -> None:
+    """Raises DetectorError where a file or folder, or the folder in which it would be made, is another user's."""
+    while not path.exists():
+        path = path.parent
+    if not os.access(path, os.W_OK | os.X_OK if path.is_dir() else os.W_OK):
+        raise DetectorError(f"{path} cannot be written to.")
 
 
 PARTS: dict[str, Callable[[], None]] = {

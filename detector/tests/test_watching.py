@@ -338,6 +338,20 @@ def test_a_store_of_another_user_is_not_ready(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("kept", ["db.sqlite3", ""])
+def test_an_sqlite_file_of_another_user_is_not_ready(
+    client: Client, ready: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str], kept: str
+) -> None:
+    """Or its folder, in which SQLite writes what is not yet in the file."""
+    (tmp_path / "db.sqlite3").touch()
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    monkeypatch.setitem(connection.settings_dict, "NAME", str(tmp_path / "db.sqlite3"))
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / kept)  # root may write anywhere
+    assert parts(client, 503) == {**ALL, "database": False}
+    assert logged == [f"Not ready, database: {tmp_path / kept} cannot be written to."]
+
+
+@pytest.mark.django_db
 def test_a_missing_redis_setting_is_not_ready(client: Client, ready: Settings, logged: list[str]) -> None:
     ready.CACHES = {**ready.CACHES, "ratelimit": {"BACKEND": "detector.ratelimits.NoSharedCache"}}
     assert parts(client, 503) == {**ALL, "redis": False}
