@@ -131,19 +131,29 @@ def settle_from_time_to_time() -> None:
 
 
 def _settle_for_ever() -> None:
+    was_settled = True
     while True:
-        pause_s = SETTLE_EVERY_S
-        try:
-            settle_abandoned()
-        except Exception:
-            # The edge of a thread: whatever is out of order now, the next round tries again.
-            logger.exception("What was left half done could not be settled")
-            pause_s = SETTLE_SOON_S
-        finally:
-            connection.close()
+        was_settled = _settled(before=was_settled)
+        pause_s = SETTLE_EVERY_S if was_settled else SETTLE_SOON_S
         if _has_to_come_back.wait(pause_s):
             time.sleep(SETTLE_SOON_S)
             _has_to_come_back.clear()
+
+
+def _settled(*, before: bool) -> bool:
+    """Settles once and returns whether that went well; a reason is told when it is new, not every few seconds."""
+    try:
+        settle_abandoned()
+    except Exception:
+        # The edge of a thread: whatever is out of order now, the next round tries again.
+        if before:
+            logger.exception("What was left half done could not be settled; it is tried again until it can")
+        return False
+    finally:
+        connection.close()
+    if not before:
+        logger.warning("What was left half done could be settled again")
+    return True
 
 
 def _is_known(name: str, file: str) -> bool:

@@ -8,6 +8,7 @@ import uuid
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,22 @@ def test_files_stay_while_the_database_cannot_say_and_go_when_it_says_no(
     assert len(stored(media_root)) == 3
     assert pending.settle_abandoned() == 2
     assert stored(media_root) == []
+
+
+def test_a_database_that_stays_away_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> int:
+        raise DatabaseError("connection refused")
+
+    monkeypatch.setattr(pending, "connection", SimpleNamespace(close=lambda: None))
+    with monkeypatch.context() as patch:
+        patch.setattr(pending, "settle_abandoned", fail)
+        assert [pending._settled(before=True), pending._settled(before=False)] == [False, False]
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert pending._settled(before=False)
+    assert pending._settled(before=True)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
 def test_what_was_given_up_on_a_full_disk_goes_after_a_restart(
