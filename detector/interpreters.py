@@ -40,7 +40,7 @@ class RunnerPool(Generic[T]):
     """Runners of one network, each used by one thread at a time, since they are not thread-safe.
 
     There are as many as were ever needed at once, not one for each thread that came by, and no more than were reserved:
-    a set for one detection takes 45 MB. The one that was used last goes out first, so that its memory is still in the
+    a set for one detection takes 50 MB. The one that was used last goes out first, so that its memory is still in the
     processor's cache.
     """
 
