@@ -55,3 +55,9 @@ def test_teachers_are_spoken_of_where_there_were_any(tmp_path: Path, is_distille
 
     assert ("where the first of two networks like it had ended, and of each crop 80%" in text) is is_distilled
     assert ("25 and 30 % where it was distilled)" in text) is is_distilled
+
+
+@pytest.mark.parametrize("are_told_apart", [False, True])
+def test_a_classifier_of_the_sources_is_spoken_of_where_there_is_one(tmp_path: Path, are_told_apart: bool) -> None:
+    config = {"stages": [{"pseudo_fake_share": 0.3}], "pseudo_fake_share": 0.15, "refit_sources": are_told_apart}
+    assert ("another of the sources" in card(tmp_path, config=config)) is are_told_apart
