@@ -43,7 +43,7 @@ KINDS = {
     "flux1_sdxl_dalle3": "diffusion",
     "gpt4o_nanobanana_grok_mixed": "diffusion",
 }
-# What the classifier tells apart that is fitted in the end, the genuine one first.
+# What the classifier of the kinds tells apart, the genuine one first.
 CLASSES = ("real", "swap", "edit", "gan", "diffusion")
 
 

@@ -96,13 +96,15 @@ def build_classifier(
     logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER, dtype="float32")(dropped)
     by_parts = [PartPooling(stride, dtype="float32")(each) for each, stride in zip(levels, _strides(), strict=True)]
     beside = layers.Concatenate(name=POOLED_LEVELS, dtype="float32")(by_parts)
+    counts = {KINDS_CLASSIFIER: (1, len(CLASSES) - 1)}
+    if sources is not None:
+        counts[SOURCES_CLASSIFIER] = sources
     fitted = []
-    for name, (genuine, fakes) in ((KINDS_CLASSIFIER, (1, len(CLASSES) - 1)), (SOURCES_CLASSIFIER, sources or (0, 0))):
-        if genuine:
-            classes = layers.Dense(
-                genuine + fakes, kernel_initializer="zeros", trainable=False, name=name, dtype="float32"
-            )(beside)
-            fitted.append(FakeLogOdds(genuine, name=name + _LOG_ODDS, dtype="float32")(classes))
+    for name, (genuine, fakes) in counts.items():
+        classes = layers.Dense(
+            genuine + fakes, kernel_initializer="zeros", trainable=False, name=name, dtype="float32"
+        )(beside)
+        fitted.append(FakeLogOdds(genuine, name=name + _LOG_ODDS, dtype="float32")(classes))
     odds = fitted[0] if len(fitted) == 1 else layers.Average(name="fitted", dtype="float32")(fitted)
     return keras.Model(inputs, layers.Add(name="logit", dtype="float32")([logit, odds]), name="detector")
 

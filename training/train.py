@@ -286,13 +286,13 @@ def train(
     finally:
         if workers:
             workers.close()
-    if config.normalized_from is not None:
-        model, backbone = _folded(model, backbone, config, pictures)
+    classes = []
+    if config.refit is not None and config.refit_sources:
+        classes = source_classes(each.sample for each in _fitted_to(pictures, validation, config))
+        (run_dir / _SOURCES).write_text(json.dumps(classes, indent=1) + "\n")
+    if config.normalized_from is not None or classes:
+        model = _served(model, backbone, config, pictures, sources=classes)
     if config.refit is not None:
-        if config.refit_sources:
-            classes = source_classes(each.sample for each in _fitted_to(pictures, validation, config))
-            (run_dir / _SOURCES).write_text(json.dumps(classes, indent=1) + "\n")
-            model = _with_sources(model, backbone, config, classes)
         held_out = refit(model, pictures, validation, config, inverse_penalty=config.refit)
         if held_out is not None:
             logits = dict(zip((each.sample.path for each in validation), held_out.tolist(), strict=True))
@@ -430,35 +430,34 @@ def refit(
         KINDS_CLASSIFIER: [_class_of(each) for each in samples],
         SOURCES_CLASSIFIER: [of_sources.index((each.label, each.source)) for each in samples],
     }
-    clean = np.empty((0, 0), np.float32)
+    clean: NDArray[np.float32] | None = None  # of `val`, where parts of it are held out by turns
     part = np.full(len(shown), -1)
-    held_out = None
+    held_out = np.zeros(len(validation))
     if not is_trained.all():
         clean = levels(np.stack([evaluation_input(each, size=last.size) for each in validation]))
         clean -= mean
         clean /= deviation
         part[~is_trained] = _parts([each.sample for each in validation], config.refit_folds, seed=config.seed)
-        held_out = np.zeros(len(validation))
     classifiers = fitted_classifiers(model)
     for classifier, log_odds in classifiers:
         fitted = functools.partial(
-            _fitted,
+            fit_kinds,
             found,
             np.tile(told[classifier.name], views),
-            views=views,
             class_count=classifier.units,
             inverse_penalty=inverse_penalty,
         )
-        kernel, bias = fitted(weights * is_trained)
-        if held_out is not None:
+        kernel, bias = fitted(np.tile(weights * is_trained, views), max_iterations=_ITERATIONS)
+        if clean is not None:
+            further = functools.partial(fitted, start=(kernel, bias), max_iterations=_FURTHER_ITERATIONS)
             for fold in range(config.refit_folds):
-                of_others = fitted(weights * (part != fold), start=(kernel, bias))
+                of_others = further(np.tile(weights * (part != fold), views))
                 left_out = part[~is_trained] == fold
                 classes = clean[left_out] @ of_others[0] + of_others[1]
                 odds = np.logaddexp.reduce(classes[:, log_odds.genuine :], axis=1)
                 odds -= np.logaddexp.reduce(classes[:, : log_odds.genuine], axis=1)
                 held_out[left_out] += odds / len(classifiers)
-            kernel, bias = fitted(weights, start=(kernel, bias))
+            kernel, bias = further(np.tile(weights, views))
         kernel /= deviation[:, None]
         bias -= mean @ kernel
         # The log odds take off again how many more classes of fakes there are.
@@ -466,28 +465,7 @@ def refit(
         classifier.set_weights([kernel, bias])
     trained = model.get_layer(CLASSIFIER)
     trained.set_weights([np.zeros_like(each) for each in trained.get_weights()])
-    return held_out
-
-
-def _fitted(
-    found: NDArray[np.float32],
-    classes: NDArray[np.int_],
-    weights: NDArray[np.float64],
-    *,
-    views: int,
-    class_count: int,
-    inverse_penalty: float,
-    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return fit_kinds(
-        found,
-        classes,
-        np.tile(weights, views),
-        class_count=class_count,
-        inverse_penalty=inverse_penalty,
-        start=start,
-        max_iterations=_ITERATIONS if start is None else _FURTHER_ITERATIONS,
-    )
+    return None if clean is None else held_out
 
 
 def _refit_inputs(pictures: list[FacePicture], config: Config, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
@@ -543,26 +521,22 @@ def _average(model: keras.Model, parts: list[tuple[Path, float]]) -> None:
     model.set_weights(means)
 
 
-def _folded(
-    model: keras.Model, backbone: keras.Model, config: Config, pictures: list[FacePicture]
-) -> tuple[keras.Model, keras.Model]:
-    """Returns the network that computes the same with all normalisation folded, which is what is fitted and served, and
-    its backbone."""
-    last = len(config.stages) - 1
-    unseen = AugmentedBatches(pictures, config, stage_number=last, first_epoch=config.stages[last].epochs)
-    settle_statistics(model, backbone, (unseen[index][0] for index in range(config.settling_batches)))
-    result, folded = _built(replace(config, normalized_from=None), "float32")
-    copy_backbone_weights(backbone, folded)
-    for name in (CLASSIFIER, KINDS_CLASSIFIER):
-        result.get_layer(name).set_weights(model.get_layer(name).get_weights())
-    return result, folded
-
-
-def _with_sources(
-    model: keras.Model, backbone: keras.Model, config: Config, classes: Sequence[tuple[int, str]]
+def _served(
+    model: keras.Model,
+    backbone: keras.Model,
+    config: Config,
+    pictures: list[FacePicture],
+    *,
+    sources: Sequence[tuple[int, str]],
 ) -> keras.Model:
-    """Returns the model with a classifier of these sources besides, which says nothing yet, on the same backbone."""
-    result = build_classifier(backbone, dropout=config.dropout, seed=config.seed, sources=_counts(classes))
+    """Returns the network that is fitted and served: all normalisation folded, so that it computes the same, and a
+    classifier of these sources besides, which says nothing yet."""
+    if config.normalized_from is not None:
+        last = len(config.stages) - 1
+        unseen = AugmentedBatches(pictures, config, stage_number=last, first_epoch=config.stages[last].epochs)
+        settle_statistics(model, backbone, (unseen[index][0] for index in range(config.settling_batches)))
+    result, folded = _built(replace(config, normalized_from=None), "float32", sources=sources)
+    copy_backbone_weights(backbone, folded)
     for name in (CLASSIFIER, KINDS_CLASSIFIER):
         result.get_layer(name).set_weights(model.get_layer(name).get_weights())
     return result
