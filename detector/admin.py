@@ -329,6 +329,7 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
                     "width",
                     "height",
                     "byte_count",
+                    "ai_declaration",
                     "created_at",
                 ]
             },

@@ -30,6 +30,7 @@ DETECTION_COLUMNS = [
     "width",
     "height",
     "byte_count",
+    "ai_declaration",
     "status",
     "verdict",
     "is_uncertain",

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from detector.predictor import DecisionRule
+from detector.provenance import Declaration
 from detector.similarity import from_bands, to_bands, to_text, within_one_bit
 from detector.visitors import visitor_key
 
@@ -179,6 +180,13 @@ class Detection(models.Model):
         NOT_APPLICABLE = "not_applicable", "No face found"
         FAILED = "failed", "Failed"
 
+    class AiDeclaration(models.TextChoices):
+        """Where the file itself says that AI made it, or parts of it; see detector/provenance.py."""
+
+        CREDENTIALS = Declaration.CREDENTIALS.value, "Content Credentials (C2PA)"
+        SOURCE_TYPE = Declaration.SOURCE_TYPE.value, "IPTC digital source type"
+        SETTINGS = Declaration.SETTINGS.value, "an image generator’s settings"
+
     class Verdict(models.TextChoices):
         REAL = "real", "Real"
         FAKE = "fake", "Fake"
@@ -215,6 +223,15 @@ class Detection(models.Model):
     width = models.PositiveIntegerField(help_text="In pixels, upright.")
     height = models.PositiveIntegerField(help_text="In pixels, upright.")
     byte_count = models.PositiveBigIntegerField()
+    ai_declaration = models.CharField(
+        "the file says AI",
+        max_length=16,
+        choices=AiDeclaration,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Where its metadata says that AI made it, or parts of it. A claim: it changes no verdict.",
+    )
 
     status = models.CharField(max_length=16, choices=Status)
     verdict = models.CharField(max_length=16, choices=Verdict, blank=True)

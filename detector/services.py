@@ -31,6 +31,7 @@ from detector.exceptions import (
 from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
 from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor, is_face_uncertain
+from detector.provenance import ai_declaration
 from detector.reviews import Look, agreed_verdict, is_drawn, opinions_of
 from detector.similarity import HASHED_SIDE, perceptual_hash
 
@@ -139,6 +140,7 @@ def detection_create(
         width=image.width,
         height=image.height,
         byte_count=image.byte_count,
+        ai_declaration=ai_declaration(data, image.format) or "",
         threshold=rule.real_threshold,
         uncertain_above=rule.uncertain_above,
         uncertain_up_to=rule.uncertain_up_to,

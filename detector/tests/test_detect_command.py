@@ -93,6 +93,7 @@ def test_json_says_everything_about_a_judged_picture(predictor: FakePredictor, t
                 {"box": [140, 60, 80, 80], "fake_probability": 0.25, "is_uncertain": False},
             ],
             "unjudged_faces": 0,
+            "ai_declaration": None,
             "model_version": "test-1",
             "error": None,
         }
@@ -122,6 +123,7 @@ def test_json_makes_nothing_up_without_a_face(predictor: FakePredictor, tmp_path
             "uncertain_up_to": 0.7,
             "faces": [],
             "unjudged_faces": 0,
+            "ai_declaration": None,
             "model_version": "test-1",
             "error": None,
         }

@@ -15,6 +15,7 @@ from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
 from detector.images import decode_image
 from detector.logs import in_one_line
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, is_face_uncertain
+from detector.provenance import ai_declaration
 from detector.templatetags.display import PERCENT, megabytes, percent
 
 WORDS = {"real": "Real", "fake": "Fake"}
@@ -69,11 +70,13 @@ def judge(path: Path, predictor: Predictor, rule: DecisionRule) -> dict[str, Any
         "uncertain_up_to": rule.uncertain_up_to,
         "faces": [],
         "unjudged_faces": 0,
+        "ai_declaration": None,
         "model_version": predictor.version,
         "error": None,
     }
     try:
         image = decode_image(_read(path), max_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_UPLOAD_PIXELS)
+        record["ai_declaration"] = ai_declaration(image.data, image.format)
         prediction = predictor.predict(image, rule=rule, max_faces=settings.MAX_FACES)
     except (InvalidImage, AnalysisFailed) as error:
         return record | {"error": str(error)}
@@ -109,16 +112,17 @@ def _result(prediction: Prediction, rule: DecisionRule) -> dict[str, Any]:
 def describe(record: dict[str, Any]) -> str:
     # A file name may hold line breaks, or bytes that are no text and that no terminal takes.
     path = in_one_line(record["path"])
+    said = " (the file says that AI made it, or parts of it)" if record["ai_declaration"] else ""
     if record["status"] == "error":
         return f"{path}: error: {record['error']}"
     if record["status"] == "no_face":
-        return f"{path}: no face found, so no verdict"
+        return f"{path}: no face found, so no verdict{said}"
     found = len(record["faces"]) + record["unjudged_faces"]
     judged = f"{len(record['faces'])} of " if record["unjudged_faces"] else ""
     verdict = WORDS[record["verdict"]] + (", uncertain" if record["is_uncertain"] else "")
     real = percent(record["real_probability"]).replace(PERCENT, "%")
     faces = f"{judged}{found} face{'' if found == 1 else 's'}"
-    return f"{path}: {verdict}, {real} real ({faces})"
+    return f"{path}: {verdict}, {real} real ({faces}){said}"
 
 
 def _read(path: Path) -> bytes:
