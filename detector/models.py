@@ -223,13 +223,13 @@ class Detection(models.Model):
     width = models.PositiveIntegerField(help_text="In pixels, upright.")
     height = models.PositiveIntegerField(help_text="In pixels, upright.")
     byte_count = models.PositiveBigIntegerField()
-    ai_declaration = models.CharField(
+    # Null is from before files were asked: what they say is not known.
+    ai_declaration = models.CharField(  # noqa: DJ001  (it is not the same as "")
         "the file says AI",
         max_length=16,
         choices=AiDeclaration,
+        null=True,
         blank=True,
-        default="",
-        db_default="",
         help_text="Where its metadata says that AI made it, or parts of it. A claim: it changes no verdict.",
     )
 

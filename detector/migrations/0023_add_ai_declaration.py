@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="detection",
             name="ai_declaration",
-            # With a default of the database, or the old version could not store while the new one is being rolled out.
+            # Null for what was there before, and what the old version stores while the new one is being rolled out.
             field=models.CharField(
                 blank=True,
                 choices=[
@@ -18,10 +18,9 @@ class Migration(migrations.Migration):
                     ("iptc", "IPTC digital source type"),
                     ("settings", "an image generator’s settings"),
                 ],
-                db_default="",
-                default="",
                 help_text="Where its metadata says that AI made it, or parts of it. A claim: it changes no verdict.",
                 max_length=16,
+                null=True,
                 verbose_name="the file says AI",
             ),
         ),

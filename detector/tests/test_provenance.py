@@ -188,10 +188,26 @@ def test_what_a_file_says_is_kept_and_shown(
 
 @pytest.mark.django_db
 def test_a_file_that_says_nothing_is_not_cleared_by_that(visitor: Client) -> None:
-    page = visitor.get(make_detection(0.1).get_absolute_url())
+    page = visitor.get(make_detection(0.1, ai_declaration="").get_absolute_url())
     assertContains(page, "No note means nothing.")
     assertNotContains(page, "The file itself says")
     assertNotContains(visitor.get("/history/"), "The file says AI")
+
+
+@pytest.mark.django_db
+def test_of_a_file_that_was_never_asked_nothing_is_said(visitor: Client) -> None:
+    """An upload from before notes were read."""
+    detection = make_detection(0.1)
+    assert detection.ai_declaration is None
+    page = visitor.get(detection.get_absolute_url())
+    assertNotContains(page, "No note means nothing.")
+    assertNotContains(page, "The file itself says")
+
+
+@pytest.mark.django_db
+def test_that_a_file_says_nothing_is_kept(client: Client, limiter: Settings, predictor: FakePredictor) -> None:
+    client.post("/", {"picture": make_upload()})
+    assert Detection.objects.get().ai_declaration == ""
 
 
 @pytest.mark.django_db
