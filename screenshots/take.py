@@ -154,7 +154,7 @@ def take_all(camera: Camera, photos: dict[str, Path]) -> None:
     for name in ("coffee.jpg", "portrait-crop.png", "swapped-face.jpg"):
         camera.upload(photos[name])
     result = camera.upload(photos["astronaut.jpg"])
-    camera.set_up(1280, 1180)
+    camera.set_up(1280, 1260)
     camera.open(result)
     camera.click("label[for=show-heatmap]")
     camera.shoot("result")
