@@ -1,22 +1,17 @@
 """Hundreds of hostile uploads, sent through the application with the model that ships, in a process of their own."""
 
-import io
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 LEAST_CASES = 500
 MOST_CPU_S = 2.0
-# On a slow machine: so many times what Pillow takes there to read an ordinary picture of 50 megapixels.
-MOST_ORDINARY_PICTURES = 10
 MOST_MEMORY_MB = 300.0
 TIMEOUT_S = 1200
 
@@ -79,22 +74,8 @@ def test_what_is_shown_of_them_is_encoded_anew_and_inert(results: list[dict[str,
     assert [(result["name"], result["faults"]) for result in results if result["faults"]] == []
 
 
-def ordinary_picture_s() -> float:
-    """CPU time, in s, that Pillow takes to read a plain PNG of 50 megapixels here; the least of three."""
-    file, taken = io.BytesIO(), []
-    Image.new("RGB", (8192, 6100), "beige").save(file, "PNG", compress_level=1)
-    for _ in range(3):
-        started = time.process_time()
-        with Image.open(file) as image:
-            image.load()
-        taken.append(time.process_time() - started)
-        file.seek(0)
-    return min(taken)
-
-
 def test_none_takes_much_time(results: list[dict[str, Any]]) -> None:
-    most = max(MOST_CPU_S, MOST_ORDINARY_PICTURES * ordinary_picture_s())
-    assert [(result["name"], result["cpu_s"]) for result in results if result["cpu_s"] > most] == []
+    assert [(result["name"], result["cpu_s"]) for result in results if result["cpu_s"] > MOST_CPU_S] == []
 
 
 def test_none_takes_much_memory(results: list[dict[str, Any]]) -> None:
