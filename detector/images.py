@@ -7,11 +7,11 @@ import functools
 import hashlib
 import io
 import math
+import os
 import re
 import struct
 import time
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,10 +73,6 @@ _JPEG_START = b"\xff\xd8"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks that carry the picture itself: a wrong checksum in one of them means wrong pixels.
 _PNG_PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel, by colour type
-# Where each pass of an interlaced PNG begins and how far apart its pixels are, across and down.
-_INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_UNPACKED_AT_ONCE = 1024 * 1024
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 # Frames that no camera or browser writes: lossless, hierarchical, arithmetic. The decoder takes other data for them.
 _RARE_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
@@ -281,8 +277,11 @@ def _load_upright(image: Image.Image, data: bytes, *, first_scan: int, least_sid
     """
     try:
         _draft(image, least_side)
+        marked = _marked_row(image) if image.format == "PNG" else None
         image.load()
-        if _is_starved(image, data, first_scan, least_side) if first_scan else _lacks_rows(image, data):
+        if first_scan and _is_starved(image, data, first_scan, least_side):
+            raise InvalidImage(_INCOMPLETE, code="truncated")
+        if marked is not None and image.crop(marked[0]).tobytes() == marked[1]:
             raise InvalidImage(_INCOMPLETE, code="truncated")
         orientation = _orientation(image)
         upright = _to_working_rgb(image, max(WORKING_SIDE, 2 * least_side))
@@ -325,38 +324,20 @@ def _check_chunks(data: bytes) -> None:
     raise InvalidImage(_TOO_MANY_PARTS, code="broken")
 
 
-def _lacks_rows(image: Image.Image, data: bytes) -> bool:
-    """Returns whether the compressed pixels of a PNG end, in good order, before its last row.
+def _marked_row(image: Image.Image) -> tuple[tuple[int, int, int, int], bytes]:
+    """Returns the box of the row that a PNG's data bring last, and the noise that stands there before it is loaded.
 
-    Pillow leaves such rows zero and says nothing, so only a picture whose last row is zero needs to be counted.
+    Where the compressed pixels end too early, but in good order, Pillow leaves the rows that lack as they were and says
+    nothing. No file can know the noise, so what is still there was not painted.
     """
-    if image.format != "PNG":
-        return False
-    last_row = image.crop((0, image.height - 1, image.width, image.height))
-    if np.asarray(last_row).any() and not image.info.get("interlace"):
-        return False
-    width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
-    bits = depth * _PNG_SAMPLES[colour_type]
-    passes = _INTERLACED if image.info.get("interlace") else ((0, 0, 1, 1),)
-    missing = 0
-    for left, top, right, down in passes:
-        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
-        missing += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
-    unpack = zlib.decompressobj()
-    for pixels in _pixel_chunks(data):
-        while pixels and missing > 0:
-            missing -= len(unpack.decompress(pixels, _UNPACKED_AT_ONCE))
-            pixels = unpack.unconsumed_tail
-    return missing > 0 and len(unpack.flush()) < missing
-
-
-def _pixel_chunks(data: bytes) -> Iterator[bytes]:
-    position = len(_PNG_SIGNATURE)
-    while (kind := data[position + 4 : position + 8]) != b"IEND":
-        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
-        if kind == b"IDAT":
-            yield data[position + 8 : end]
-        position = end + 4
+    # Interlaced, odd rows come with the last pass, whole.
+    last = image.height - 1 if not image.info.get("interlace") or image.height % 2 == 0 else image.height - 2
+    box = (0, last, image.width, last + 1)
+    row = Image.new(image.mode, (image.width, 1))
+    row.frombytes(os.urandom(len(row.tobytes())))
+    image.im = Image.new(image.mode, image.size).im
+    image.im.paste(row.im, box)
+    return box, row.tobytes()
 
 
 def _first_scan(data: bytes) -> int:

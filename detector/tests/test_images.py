@@ -14,6 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from detector.exceptions import InvalidImage
 from detector.images import LEAST_SIDE, WORKING_SIDE, decode_again, decode_image, encode_jpeg, fitted, part_length
 from detector.tests.factories import make_picture
+from detector.tests.hostile.workshop import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, blank_png, chunk, chunks_of
 
 
 def saved(image: Image.Image, file_format: str, **options: object) -> bytes:
@@ -478,3 +479,20 @@ def test_a_small_copy_shows_the_same(size: tuple[int, int], expected_size: tuple
         assert found.size == expected_size
         expected = np.asarray(Image.fromarray(pixels).resize(found.size, Image.Resampling.BICUBIC)).astype(int)
         assert np.abs(np.asarray(found.convert("RGB")) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+@pytest.mark.parametrize("height", [63, 64])
+@pytest.mark.parametrize(
+    ("colour", "depth"),
+    [(GREY, 1), (GREY, 8), (GREY, 16), (RGB, 8), (RGB, 16), (PALETTE, 1), (PALETTE, 8), (GREY_ALPHA, 8), (RGBA, 16)],
+)
+def test_a_png_whose_pixels_end_one_byte_early_is_refused(colour: int, depth: int, height: int, interlace: int) -> None:
+    """In good order, with a right sum: Pillow would leave the row as black as the rest of this picture."""
+    whole = blank_png(64, height, colour=colour, depth=depth, interlace=interlace)
+    decode_image(whole)
+    begin, end = next((begin, end) for kind, begin, end in chunks_of(whole) if kind == b"IDAT")
+    pixels = zlib.decompress(whole[begin + 8 : end - 4])
+    with pytest.raises(InvalidImage) as error:
+        decode_image(whole[:begin] + chunk(b"IDAT", zlib.compress(pixels[:-1])) + whole[end:])
+    assert error.value.code == "truncated"
