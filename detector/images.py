@@ -12,6 +12,7 @@ import re
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -306,22 +307,33 @@ def _draft(image: Image.Image, least_side: int) -> None:
     image.draft("RGB", (max(1, image.width // factor), max(1, image.height // factor)))
 
 
-def _check_chunks(data: bytes) -> None:
-    """Raises InvalidImage for a PNG that is incomplete, has wrong checksums or more parts than any picture."""
-    view, position = memoryview(data), len(_PNG_SIGNATURE)
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yields (kind, begin, end) of the content of each chunk of a PNG, up to the one that ends it.
+
+    Raises:
+        InvalidImage: It is incomplete, or has more parts than any picture.
+    """
+    position = len(_PNG_SIGNATURE)
     for _ in range(MAX_CHUNKS):
-        kind_at = position + 4
-        end = kind_at + 4 + int.from_bytes(data[position:kind_at], "big")
+        begin = position + 8
+        end = begin + int.from_bytes(data[position : position + 4], "big")
         if end + 4 > len(data):
             raise InvalidImage(_INCOMPLETE, code="truncated")
-        kind = data[kind_at : kind_at + 4]
-        checksum = int.from_bytes(data[end : end + 4], "big")
-        if kind in _PNG_PICTURE_CHUNKS and zlib.crc32(view[kind_at:end]) != checksum:
-            raise InvalidImage(_INCOMPLETE, code="truncated")
+        kind = data[position + 4 : begin]
+        yield kind, begin, end
         if kind == b"IEND":
             return
         position = end + 4
     raise InvalidImage(_TOO_MANY_PARTS, code="broken")
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raises InvalidImage for a PNG that is incomplete, has wrong checksums or more parts than any picture."""
+    view = memoryview(data)
+    for kind, begin, end in png_chunks(data):
+        checksum = int.from_bytes(data[end : end + 4], "big")
+        if kind in _PNG_PICTURE_CHUNKS and zlib.crc32(view[begin - 4 : end]) != checksum:
+            raise InvalidImage(_INCOMPLETE, code="truncated")
 
 
 def _marked_row(image: Image.Image) -> tuple[tuple[int, int, int, int], bytes]:
@@ -340,8 +352,8 @@ def _marked_row(image: Image.Image) -> tuple[tuple[int, int, int, int], bytes]:
     return box, row.tobytes()
 
 
-def _first_scan(data: bytes) -> int:
-    """Returns where a JPEG's first scan begins, 0 where there is none.
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields (marker, begin, end) of each segment of a JPEG, from its length on, up to the first scan or the end.
 
     Raises:
         InvalidImage: It has more parts than any photo, each of which would hold the decoder up.
@@ -350,20 +362,30 @@ def _first_scan(data: bytes) -> int:
     for _ in range(MAX_SEGMENTS):
         found = _FILLING.match(data, position)
         if found is None or found.end() == len(data):
-            return 0
+            return
         filling += found.end() - 1 - position
         if filling > MAX_FILLING:
             break
-        marker, position = data[found.end()], found.end() + 1
+        marker, begin = data[found.end()], found.end() + 1
+        position = begin if marker in _LONE_MARKERS else begin + max(2, _length_at(data, begin))
+        yield marker, begin, position
+        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            return
+    raise InvalidImage(_TOO_MANY_PARTS, code="broken")
+
+
+def _first_scan(data: bytes) -> int:
+    """Returns where a JPEG's first scan begins, 0 where there is none.
+
+    Raises:
+        InvalidImage: It has more parts than any photo, or is of a kind that is not accepted.
+    """
+    for marker, begin, _end in jpeg_segments(data):
         if marker == _START_OF_SCAN:
-            return position - 2
-        if marker == _END_OF_IMAGE:
-            return 0
+            return begin - 2
         if marker in _RARE_FRAMES:
             raise InvalidImage("This kind of JPEG is not accepted; save it as an ordinary one.", code="format")
-        if marker not in _LONE_MARKERS:
-            position += max(2, _length_at(data, position))
-    raise InvalidImage(_TOO_MANY_PARTS, code="broken")
+    return 0
 
 
 def _check_scans(image: JpegImagePlugin.JpegImageFile, data: bytes, first_scan: int) -> None:

@@ -6,9 +6,13 @@ Photo Metadata Standard 2023.1), or the settings with which the picture was gene
 them and no signature is checked here, so a note is a claim: it changes no verdict, and that there is none says nothing.
 """
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 from enum import StrEnum
+
+from detector.exceptions import InvalidImage
+from detector.images import jpeg_segments, png_chunks
 
 # What is unpacked of one compressed text, in bytes; and how much of all texts is looked at.
 MAX_TEXT_BYTES = 1024 * 1024
@@ -35,10 +39,8 @@ _SETTINGS: dict[bytes, tuple[bytes, ...]] = {
 }
 # In EXIF the settings are a comment, as bytes or as UTF-16.
 _STEPS_IN_EXIF = [tuple(word.encode(code) for word in _STEPS) for code in ("latin-1", "utf-16-be", "utf-16-le")]
-_PNG_SIGNATURE_LENGTH, _RIFF_HEADER_LENGTH = 8, 12
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _APP1, _APP11 = 0xE1, 0xEB
-_LONE_MARKERS = (0x00, 0x01, *range(0xD0, 0xD9))
+_RIFF_HEADER_LENGTH = 12
 
 
 class Declaration(StrEnum):
@@ -57,13 +59,16 @@ def ai_declaration(data: bytes, picture_format: str) -> Declaration | None:
         picture_format: One of `detector.images.ACCEPTED_FORMATS`.
     """
     notes = {"JPEG": _in_jpeg, "PNG": _in_png, "WEBP": _in_webp}[picture_format]
-    found = set(notes(data))
+    found: set[Declaration] = set()
+    with contextlib.suppress(InvalidImage):
+        found.update(notes(data))
     return next((each for each in Declaration if each in found), None)
 
 
 def _in_jpeg(data: bytes) -> Iterator[Declaration]:
     credentials: list[bytes] = []
-    for marker, segment in _segments(data):
+    for marker, begin, end in jpeg_segments(data):
+        segment = data[begin + 2 : end] if marker in (_APP1, _APP11) else b""
         if marker == _APP11 and segment.startswith(b"JP"):
             # A box that is too long for one segment goes on in the next, behind eight bytes and its own header again.
             credentials.append(segment[8:] if not credentials else segment[16:])
@@ -74,31 +79,15 @@ def _in_jpeg(data: bytes) -> Iterator[Declaration]:
     yield from _said_by(b"".join(credentials), Declaration.CREDENTIALS)
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields (marker, content) of a JPEG's segments before its first scan."""
-    position = 2
-    while 0 <= (position := data.find(b"\xff", position)) < len(data) - 3:
-        marker, position = data[position + 1], position + 2
-        if marker == 0xFF:
-            position -= 1
-        elif marker in (_START_OF_SCAN, _END_OF_IMAGE):
-            return
-        elif marker not in _LONE_MARKERS:
-            length = int.from_bytes(data[position : position + 2], "big")
-            if marker in (_APP1, _APP11):
-                yield marker, data[position + 2 : position + length]
-            position += max(2, length)
-
-
 def _in_png(data: bytes) -> Iterator[Declaration]:
     left = MAX_TEXTS_BYTES
-    for kind, content in _chunks(data, _PNG_SIGNATURE_LENGTH, is_riff=False):
+    for kind, begin, end in png_chunks(data):
         if kind == b"caBX":
-            yield from _said_by(content, Declaration.CREDENTIALS)
+            yield from _said_by(data[begin:end], Declaration.CREDENTIALS)
         elif kind == b"eXIf":
-            yield from _settings_in_exif(content)
+            yield from _settings_in_exif(data[begin:end])
         elif kind in (b"tEXt", b"zTXt", b"iTXt") and left > 0:
-            keyword, text = _png_text(kind, content)
+            keyword, text = _png_text(kind, data[begin:end])
             left -= len(text)
             if keyword == _XMP_IN_PNG:
                 yield from _said_by(text, Declaration.SOURCE_TYPE)
@@ -124,28 +113,17 @@ def _png_text(kind: bytes, content: bytes) -> tuple[bytes, bytes]:
 
 
 def _in_webp(data: bytes) -> Iterator[Declaration]:
-    for kind, content in _chunks(data, _RIFF_HEADER_LENGTH, is_riff=True):
-        if kind == b"C2PA":
-            yield from _said_by(content, Declaration.CREDENTIALS)
-        elif kind == b"XMP ":
-            yield from _said_by(content, Declaration.SOURCE_TYPE)
-        elif kind == b"EXIF":
-            yield from _settings_in_exif(content)
-
-
-def _chunks(data: bytes, position: int, *, is_riff: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Yields (kind, content) of a PNG's chunks, or of a RIFF file's, but for the pixels, up to the first broken one."""
+    position = _RIFF_HEADER_LENGTH
     while position + 8 <= len(data):
-        first, second = data[position : position + 4], data[position + 4 : position + 8]
-        kind, length = (first, int.from_bytes(second, "little")) if is_riff else (second, int.from_bytes(first, "big"))
-        begin = position + 8
-        end = begin + length
-        if end > len(data):
-            return
-        if kind not in (b"IDAT", b"VP8 ", b"VP8L", b"ALPH"):
-            yield kind, data[begin:end]
-        # A PNG's chunk ends with a checksum; a RIFF file's begins at an even place.
-        position = end + (end % 2 if is_riff else 4)
+        kind, begin = data[position : position + 4], position + 8
+        end = begin + int.from_bytes(data[position + 4 : begin], "little")
+        if kind == b"C2PA":
+            yield from _said_by(data[begin:end], Declaration.CREDENTIALS)
+        elif kind == b"XMP ":
+            yield from _said_by(data[begin:end], Declaration.SOURCE_TYPE)
+        elif kind == b"EXIF":
+            yield from _settings_in_exif(data[begin:end])
+        position = end + end % 2
 
 
 def _said_by(content: bytes, place: Declaration) -> Iterator[Declaration]:
