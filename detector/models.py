@@ -186,6 +186,7 @@ class Detection(models.Model):
         CREDENTIALS = Declaration.CREDENTIALS.value, "Content Credentials (C2PA)"
         SOURCE_TYPE = Declaration.SOURCE_TYPE.value, "IPTC digital source type"
         SETTINGS = Declaration.SETTINGS.value, "an image generator’s settings"
+        NONE = Declaration.NONE.value, "no"
 
     class Verdict(models.TextChoices):
         REAL = "real", "Real"
@@ -223,13 +224,14 @@ class Detection(models.Model):
     width = models.PositiveIntegerField(help_text="In pixels, upright.")
     height = models.PositiveIntegerField(help_text="In pixels, upright.")
     byte_count = models.PositiveBigIntegerField()
-    # Null is from before files were asked: what they say is not known.
-    ai_declaration = models.CharField(  # noqa: DJ001  (it is not the same as "")
+    # Empty is from before files were asked: what they say is not known.
+    ai_declaration = models.CharField(
         "the file says AI",
         max_length=16,
         choices=AiDeclaration,
-        null=True,
         blank=True,
+        default="",
+        db_default="",
         help_text="Where its metadata says that AI made it, or parts of it. A claim: it changes no verdict.",
     )
 
@@ -357,6 +359,11 @@ class Detection(models.Model):
     def has_picture(self) -> bool:
         """Whether there is still something to look at, besides the figures."""
         return bool(self.image)
+
+    @property
+    def declares_ai(self) -> bool:
+        """Whether the file itself says that AI made it, or parts of it."""
+        return self.ai_declaration not in ("", Detection.AiDeclaration.NONE)
 
     @property
     def shown_name(self) -> str:

@@ -49,20 +49,21 @@ class Declaration(StrEnum):
     CREDENTIALS = "c2pa"
     SOURCE_TYPE = "iptc"
     SETTINGS = "settings"
+    NONE = "none"
 
 
-def ai_declaration(data: bytes, picture_format: str) -> Declaration | None:
-    """Returns where the file says that AI made it, or parts of it; None where it says nothing of that.
+def ai_declaration(data: bytes, picture_format: str) -> Declaration:
+    """Returns where the file says that AI made it, or parts of it; NONE where it says nothing of that.
 
     Args:
         data: A file that `detector.images.decode_image` accepted. In a damaged one less is found; nothing is raised.
         picture_format: One of `detector.images.ACCEPTED_FORMATS`.
     """
     notes = {"JPEG": _in_jpeg, "PNG": _in_png, "WEBP": _in_webp}[picture_format]
-    found: set[Declaration] = set()
+    found = {Declaration.NONE}
     with contextlib.suppress(InvalidImage):
         found.update(notes(data))
-    return next((each for each in Declaration if each in found), None)
+    return next(each for each in Declaration if each in found)
 
 
 def _in_jpeg(data: bytes) -> Iterator[Declaration]:

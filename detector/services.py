@@ -140,7 +140,7 @@ def detection_create(
         width=image.width,
         height=image.height,
         byte_count=image.byte_count,
-        ai_declaration=ai_declaration(data, image.format) or "",
+        ai_declaration=ai_declaration(data, image.format),
         threshold=rule.real_threshold,
         uncertain_above=rule.uncertain_above,
         uncertain_up_to=rule.uncertain_up_to,

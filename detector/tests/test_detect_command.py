@@ -74,6 +74,19 @@ def test_a_name_that_is_no_text_gets_its_line(
     assert [line.encode().decode().partition(": ")[0] for line in lines] == [f"{tmp_path}/pictures/a\\n\\udcff.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("fake_probabilities", "start"), [((0.1,), "Real, 90.0% real (1 face)"), ((), "no face found, so no verdict")]
+)
+def test_what_a_file_says_of_itself_is_told(
+    predictor: FakePredictor, tmp_path: Path, fake_probabilities: tuple[float, ...], start: str
+) -> None:
+    predictor.fake_probabilities = fake_probabilities
+    picture = write(tmp_path / "a.jpg", make_jpeg(xmp=b'DigitalSourceType="trainedAlgorithmicMedia"'))
+    lines, _, _ = detect(picture)
+    assert lines == [f"{picture}: {start} (the file says that AI made it, or parts of it)"]
+    assert records(picture)[0]["ai_declaration"] == "iptc"
+
+
 def test_json_says_everything_about_a_judged_picture(predictor: FakePredictor, tmp_path: Path) -> None:
     predictor.fake_probabilities = (0.75, 0.25)
     picture = write(tmp_path / "a.png", make_picture(file_format="PNG"))
@@ -93,7 +106,7 @@ def test_json_says_everything_about_a_judged_picture(predictor: FakePredictor, t
                 {"box": [140, 60, 80, 80], "fake_probability": 0.25, "is_uncertain": False},
             ],
             "unjudged_faces": 0,
-            "ai_declaration": None,
+            "ai_declaration": "none",
             "model_version": "test-1",
             "error": None,
         }
@@ -123,7 +136,7 @@ def test_json_makes_nothing_up_without_a_face(predictor: FakePredictor, tmp_path
             "uncertain_up_to": 0.7,
             "faces": [],
             "unjudged_faces": 0,
-            "ai_declaration": None,
+            "ai_declaration": "none",
             "model_version": "test-1",
             "error": None,
         }

@@ -15,7 +15,7 @@ from detector.exceptions import AnalysisFailed, InvalidImage, ModelUnavailable
 from detector.images import decode_image
 from detector.logs import in_one_line
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, is_face_uncertain
-from detector.provenance import ai_declaration
+from detector.provenance import Declaration, ai_declaration
 from detector.templatetags.display import PERCENT, megabytes, percent
 
 WORDS = {"real": "Real", "fake": "Fake"}
@@ -112,9 +112,10 @@ def _result(prediction: Prediction, rule: DecisionRule) -> dict[str, Any]:
 def describe(record: dict[str, Any]) -> str:
     # A file name may hold line breaks, or bytes that are no text and that no terminal takes.
     path = in_one_line(record["path"])
-    said = " (the file says that AI made it, or parts of it)" if record["ai_declaration"] else ""
     if record["status"] == "error":
         return f"{path}: error: {record['error']}"
+    says_nothing = record["ai_declaration"] == Declaration.NONE
+    said = "" if says_nothing else " (the file says that AI made it, or parts of it)"
     if record["status"] == "no_face":
         return f"{path}: no face found, so no verdict{said}"
     found = len(record["faces"]) + record["unjudged_faces"]
