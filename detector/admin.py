@@ -286,6 +286,7 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
         "review_need",
         ReviewedFilter,
         "review_verdict",
+        "ai_declaration",
         ModelVersionFilter,
         "created_at",
     ]

@@ -85,6 +85,7 @@ class Maker:
             faces=[] if probability is None else [_face(probability)],
             timings_ms={"decode": 2.0, "faces": 9.0, "network": 11.0, "total": 22.0},
             sample_percent=5.0,
+            ai_declaration="c2pa" if self.random.random() < 0.02 else "none",
         )
         detection.perceptual_hash = perceptual_hash
         detection.is_sampled = is_drawn(detection.pk, detection.sample_percent)

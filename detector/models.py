@@ -53,8 +53,9 @@ class ReviewNeed(models.IntegerChoices):
     NONE = 0, "None"
     UNCERTAIN = 1, "Uncertain"
     APPEALED = 2, "Objected to"
-    SECOND_OPINION = 3, "Second opinion"
-    SAMPLE = 4, "Random sample"
+    CONTRADICTED = 3, "File says AI"
+    SECOND_OPINION = 4, "Second opinion"
+    SAMPLE = 5, "Random sample"
 
 
 class DetectionQuerySet(models.QuerySet["Detection"]):
@@ -107,9 +108,9 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         """Those uploaded before that moment whose picture is still there."""
         return self.filter(created_at__lt=before).exclude(image="")
 
-    def without_hashes(self) -> "DetectionQuerySet":
-        """Those with a picture from which a missing SHA-256 or perceptual hash can be computed."""
-        return self.filter(Q(sha256="") | Q(hash_band_1=None)).exclude(image="")
+    def lacking_file_facts(self) -> "DetectionQuerySet":
+        """Those whose picture is there and can still be asked for its hashes, or for what it says of AI."""
+        return self.filter(Q(sha256="") | Q(hash_band_1=None) | Q(ai_declaration="")).exclude(image="")
 
     def batches(self, size: int) -> "Iterator[list[Detection]]":
         """All, by key, so many at once: a million take no more memory than a few, and no query is open meanwhile.
@@ -281,6 +282,7 @@ class Detection(models.Model):
             # What the admin's list is filtered and sorted by.
             models.Index(fields=["verdict", "-created_at"], name="detection_verdict_newest"),
             models.Index(fields=["status", "-created_at"], name="detection_status_newest"),
+            models.Index(fields=["ai_declaration", "-created_at"], name="detection_declaration_newest"),
             models.Index(fields=["review_verdict", "-created_at"], name="detection_reviewed_as_newest"),
             models.Index(
                 fields=["-created_at"], condition=Q(reviewed_at__isnull=False), name="detection_reviewed_newest"
@@ -397,6 +399,8 @@ class Detection(models.Model):
             return ReviewNeed.UNCERTAIN
         if self.is_appeal_open:
             return ReviewNeed.APPEALED
+        if self.verdict == Detection.Verdict.REAL and self.declares_ai:
+            return ReviewNeed.CONTRADICTED
         if self.review_count:
             return ReviewNeed.SECOND_OPINION
         is_decided = self.status == Detection.Status.DONE

@@ -38,6 +38,7 @@ from detector.similarity import HASHED_SIDE, perceptual_hash
 logger = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = HASHED_SIDE  # so that one small copy serves both
+FILE_FACTS = ("sha256", *HASH_BANDS, "ai_declaration")
 STATUS_BY_VERDICT = {
     Verdict.REAL: Detection.Status.DONE,
     Verdict.FAKE: Detection.Status.DONE,
@@ -281,11 +282,14 @@ def score_create(*, detection: Detection, predictor: Predictor, keep: bool) -> S
     return score
 
 
-def hashes_fill(*, detection: Detection, keep: bool) -> None:
-    """Fills in the hashes of the stored picture, in the database too if wanted; they are not changed where present.
+def file_facts_fill(*, detection: Detection, keep: bool) -> None:
+    """Fills in the hashes of the stored picture and what its file says of AI, in the database too if wanted.
+
+    They are not changed where present. Whether a person should look is asked anew.
 
     Raises:
         InvalidImage, OSError: The file cannot be read any more.
+        DetectionGone: It was deleted.
     """
     with detection.image.open("rb") as file:
         data = file.read()
@@ -293,9 +297,15 @@ def hashes_fill(*, detection: Detection, keep: bool) -> None:
     detection.sha256 = detection.sha256 or image.sha256
     if detection.perceptual_hash is None:
         detection.perceptual_hash = perceptual_hash(image.picture)
-    if keep:
-        hashes = {name: getattr(detection, name) for name in ("sha256", *HASH_BANDS)}
-        Detection.objects.filter(pk=detection.pk).update(**hashes)  # not save(), which fails if it was deleted
+    detection.ai_declaration = detection.ai_declaration or ai_declaration(data, image.format)
+    if not keep:
+        return
+    with transaction.atomic():
+        current = _locked(detection)
+        for name in FILE_FACTS:
+            setattr(current, name, getattr(detection, name))
+        current.review_need = current.need_now()
+        current.save(update_fields=[*FILE_FACTS, "review_need"])
 
 
 def detection_resettle(*, detection: Detection, keep: bool) -> Detection:

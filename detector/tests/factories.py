@@ -117,6 +117,7 @@ def make_detection(*fake_probabilities: float, no_face: bool = False, failed: bo
         "width": 320,
         "height": 240,
         "byte_count": len(data),
+        "ai_declaration": "none",
         "status": Detection.Status.DONE if prediction.faces else Detection.Status.NOT_APPLICABLE,
         "verdict": prediction.verdict.value,
         "fake_probability": prediction.fake_probability,

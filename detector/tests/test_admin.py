@@ -181,12 +181,14 @@ def test_a_name_is_found_as_it_is_written(staff: Client, term: str) -> None:
         ({"reviewed": "yes"}, {"fake"}),
         ({"reviewed": "no"}, {"real", "failed"}),
         ({"review_verdict__exact": "cant_tell"}, {"fake"}),
+        ({"ai_declaration__exact": "c2pa"}, {"real"}),
         ({"model_version": "test-2"}, {"real"}),
         ({"created_at__year": "2025"}, {"real"}),
     ],
 )
 def test_it_is_filtered(staff: Client, query: dict[str, str], expected: set[str]) -> None:
-    make_detection(0.1, original_name="real", model_version="test-2", created_at=datetime(2025, 3, 4, tzinfo=UTC))
+    moment = datetime(2025, 3, 4, tzinfo=UTC)
+    make_detection(0.1, original_name="real", model_version="test-2", created_at=moment, ai_declaration="c2pa")
     make_detection(0.9, original_name="fake", review_verdict="cant_tell")
     make_detection(failed=True, original_name="failed")
     assert found(staff, **query) == expected
@@ -264,6 +266,7 @@ def test_many_rows_are_not_counted_to_their_end(
         ("verdict__exact=fake", "detection_verdict_newest"),
         ("status__exact=failed", "detection_status_newest"),
         ("review_verdict__exact=fake", "detection_reviewed_as_newest"),
+        ("ai_declaration__exact=c2pa", "detection_declaration_newest"),
         ("reviewed=yes", "detection_reviewed_newest"),
         ("o=-3", "detection_probability"),
         ("owner=1", "detection_owner_newest"),

@@ -1,4 +1,4 @@
-"""`manage.py hash_uploads`: hashes for uploads from before there were any."""
+"""`manage.py hash_uploads`: hashes, and what the file says, for uploads from before either was asked for."""
 
 import hashlib
 from io import StringIO
@@ -11,7 +11,7 @@ from django.core.management import call_command
 from detector import known, services
 from detector.images import decode_image
 from detector.management.commands import hash_uploads
-from detector.models import Detection
+from detector.models import Detection, ReviewNeed
 from detector.similarity import perceptual_hash
 from detector.tests.factories import make_detection, make_jpeg
 
@@ -25,8 +25,8 @@ def hash_all(**options: Any) -> tuple[str, str]:
 
 
 def old_upload(seed: int = 0, **fields: Any) -> Detection:
-    """As it was stored before there were hashes."""
-    detection = make_detection(data=make_jpeg(seed=seed), **fields)
+    """As it was stored before there were hashes, and before its file was asked."""
+    detection = make_detection(**{"data": make_jpeg(seed=seed), "ai_declaration": "", **fields})
     detection.perceptual_hash = None
     detection.save()
     return detection
@@ -36,7 +36,7 @@ def test_what_lacks_a_hash_gets_it_and_is_found_as_known() -> None:
     old, neither = old_upload(), old_upload(seed=1, sha256="")
     new = make_detection(data=make_jpeg())
     others = Detection.objects.filter(pk=new.pk).values().get()
-    assert hash_all() == ("Hashed 2 pictures, skipped 0.\n", "")
+    assert hash_all() == ("Read 2 pictures, skipped 0.\n", "")
     for detection, seed in ((old, 0), (neither, 1)):
         detection.refresh_from_db()
         data = make_jpeg(seed=seed)
@@ -51,14 +51,41 @@ def test_hashes_that_are_there_and_everything_else_stay() -> None:
     before: dict[str, Any] = dict(Detection.objects.values().get())
     hash_all()
     after: dict[str, Any] = dict(Detection.objects.values().get())
-    assert {name for name in before if before[name] != after[name]} == {f"hash_band_{n}" for n in (1, 2, 3, 4)}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"ai_declaration", *(f"hash_band_{n}" for n in (1, 2, 3, 4))}
     assert Detection.objects.get(pk=old.pk).sha256 == "ab" * 32
+
+
+def test_a_real_whose_file_says_ai_waits_for_a_review_then() -> None:
+    data = make_jpeg(xmp=b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia")
+    before = make_detection(0.1, data=data, ai_declaration="", is_sampled=False)
+    silent = make_detection(0.1, data=make_jpeg(seed=1), ai_declaration="")
+    assert hash_all()[0] == "Read 2 pictures, skipped 0.\n"
+    for detection, declared, need in ((before, "iptc", ReviewNeed.CONTRADICTED), (silent, "none", ReviewNeed.NONE)):
+        detection.refresh_from_db()
+        assert (detection.ai_declaration, detection.review_need) == (declared, need)
+
+
+def test_what_is_deleted_meanwhile_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, other = old_upload(), old_upload(seed=1)
+    fill = services.file_facts_fill
+
+    def delete_first(*, detection: Detection, keep: bool) -> None:
+        if detection.pk == gone.pk:
+            Detection.objects.filter(pk=gone.pk).update(image="elsewhere")  # the file stays, as when it was read
+            Detection.objects.filter(pk=gone.pk).delete()
+        fill(detection=detection, keep=keep)
+
+    monkeypatch.setattr(services, "file_facts_fill", delete_first)
+    assert hash_all()[0] == "Read 1 picture, skipped 0.\n"
+    other.refresh_from_db()
+    assert other.perceptual_hash is not None
 
 
 def test_a_dry_run_counts_and_stores_nothing() -> None:
     old_upload()
     before = list(Detection.objects.values())
-    assert hash_all(dry_run=True) == ("Would hash 1 picture, skipped 0. Nothing was stored.\n", "")
+    assert hash_all(dry_run=True) == ("Read 1 picture, skipped 0. Nothing was stored.\n", "")
     assert list(Detection.objects.values()) == before
 
 
@@ -68,23 +95,23 @@ def test_missing_and_broken_files_are_named_and_skipped(monkeypatch: pytest.Monk
     Path(missing.image.path).unlink()
     Path(broken.image.path).write_bytes(b"no picture")
     output, errors = hash_all()
-    assert output == "Hashed 1 picture, skipped 2.\n"
+    assert output == "Read 1 picture, skipped 2.\n"
     assert f"{missing.pk}: its file is missing\n" in errors
     assert f"{broken.pk}: " in errors
     fine.refresh_from_db()
     assert fine.perceptual_hash is not None
-    assert hash_all()[0] == "Hashed 0 pictures, skipped 2.\n"
+    assert hash_all()[0] == "Read 0 pictures, skipped 2.\n"
 
 
 def test_what_has_no_picture_is_left_alone() -> None:
     services.picture_forget(detection=old_upload())
-    assert hash_all() == ("Hashed 0 pictures, skipped 0.\n", "")
+    assert hash_all() == ("Read 0 pictures, skipped 0.\n", "")
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(3):
         old_upload(seed=seed)
-    fill, calls = services.hashes_fill, []
+    fill, calls = services.file_facts_fill, []
 
     def interrupt(**arguments: Any) -> None:
         calls.append(arguments)
@@ -92,8 +119,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyP
             raise KeyboardInterrupt
         fill(**arguments)
 
-    monkeypatch.setattr(services, "hashes_fill", interrupt)
+    monkeypatch.setattr(services, "file_facts_fill", interrupt)
     with pytest.raises(KeyboardInterrupt):
         hash_all()
-    assert Detection.objects.without_hashes().count() == 1
-    assert hash_all()[0] == "Hashed 1 picture, skipped 0.\n"
+    assert Detection.objects.lacking_file_facts().count() == 1
+    assert hash_all()[0] == "Read 1 picture, skipped 0.\n"

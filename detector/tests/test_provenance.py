@@ -197,8 +197,7 @@ def test_a_file_that_says_nothing_is_not_cleared_by_that(visitor: Client) -> Non
 @pytest.mark.django_db
 def test_of_a_file_that_was_never_asked_nothing_is_said(visitor: Client) -> None:
     """An upload from before notes were read."""
-    detection = make_detection(0.1)
-    assert detection.ai_declaration == ""
+    detection = make_detection(0.1, ai_declaration="")
     page = visitor.get(detection.get_absolute_url())
     assertNotContains(page, "No note means nothing.")
     assertNotContains(page, "The file itself says")

@@ -1,5 +1,6 @@
 """The page in the admin on which a reviewer decides."""
 
+import importlib
 import re
 from datetime import timedelta
 from http import HTTPStatus
@@ -7,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
@@ -16,7 +18,7 @@ from pytest_django.asserts import assertContains, assertNotContains, assertRedir
 
 from detector import services, workplace
 from detector.exceptions import OwnUpload, StaleReview
-from detector.models import Detection, Review
+from detector.models import Detection, Review, ReviewNeed
 from detector.reviews import Look
 from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
 
@@ -203,9 +205,12 @@ def test_the_queue_begins_with_what_needs_a_person_most(reviewer: Client) -> Non
     make_detection(failed=True, original_name="failed", is_sampled=True)
     make_detection(no_face=True, original_name="no face", is_sampled=True)
     make_detection(0.9, original_name="appealed", appealed_at=timezone.now())
-    make_detection(0.5, original_name="uncertain, newer")
+    make_detection(0.1, original_name="Real, says AI", ai_declaration="c2pa")
+    make_detection(0.9, original_name="Fake, says AI", ai_declaration="c2pa")
+    make_detection(no_face=True, original_name="no face, says AI", ai_declaration="c2pa")
+    make_detection(0.5, original_name="uncertain, newer", ai_declaration="c2pa")
     make_detection(0.5, original_name="uncertain, older", created_at=timezone.now() - timedelta(days=1))
-    assert listed(reviewer) == ["uncertain, older", "uncertain, newer", "appealed", "sample"]
+    assert listed(reviewer) == ["uncertain, older", "uncertain, newer", "appealed", "Real, says AI", "sample"]
 
 
 def test_what_is_settled_leaves_the_queue_and_what_is_not_waits_for_another(
@@ -222,6 +227,52 @@ def test_what_is_settled_leaves_the_queue_and_what_is_not_waits_for_another(
     assert listed(second) == []
     overruled.refresh_from_db()
     assert overruled.review_verdict == "real"
+
+
+def test_a_real_whose_file_says_ai_waits_until_it_is_settled(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEWERS_NEEDED = 2
+    detection = make_detection(0.1, original_name="a", ai_declaration="iptc")
+    decide(reviewer, queued(detection), "fake")
+    second = staff_with("view_detection", "add_review", username="vera")
+    assert (listed(reviewer), listed(second)) == ([], ["a"])
+    decide(second, queued(detection), "real")
+    assert listed(second) == []
+    detection.refresh_from_db()
+    assert detection.review_need == ReviewNeed.CONTRADICTED  # one of each: a third has to say
+    services.picture_forget(detection=detection)
+    detection.refresh_from_db()
+    assert detection.review_need == ReviewNeed.NONE
+
+
+def test_the_migration_queues_what_is_contradicted_and_renumbers_the_rest() -> None:
+    migration = importlib.import_module("detector.migrations.0024_queue_contradicted")
+    before = {
+        "sample": (make_detection(0.9, is_sampled=True), 4),
+        "second opinion": (make_detection(0.9), 3),
+        "uncertain": (make_detection(0.5, ai_declaration="c2pa"), 1),
+        "decided": (make_detection(0.9, ai_declaration="c2pa"), 0),
+        "contradicted": (make_detection(0.1, ai_declaration="c2pa"), 0),
+        "contradicted sample": (make_detection(0.1, ai_declaration="iptc", is_sampled=True), 4),
+        "contradicted, open": (make_detection(0.1, ai_declaration="settings"), 3),
+        "contradicted, settled": (make_detection(0.1, ai_declaration="settings", review_verdict="fake"), 0),
+        "contradicted, gone": (make_detection(0.1, ai_declaration="settings"), 0),
+    }
+    make_review(before["contradicted, open"][0], "cant_tell")
+    Detection.objects.filter(pk=before["contradicted, open"][0].pk).update(review_verdict="")
+    services.picture_forget(detection=before["contradicted, gone"][0])
+
+    def needs() -> dict[str, int]:
+        found = dict(Detection.objects.values_list("pk", "review_need"))
+        return {name: found[detection.pk] for name, (detection, _need) in before.items()}
+
+    for detection, need in before.values():
+        Detection.objects.filter(pk=detection.pk).update(review_need=need)
+    numbers = needs()
+    migration.queue(apps, None)
+    contradicted = {"contradicted", "contradicted sample", "contradicted, open"}
+    assert needs() == numbers | dict.fromkeys(contradicted, 3) | {"sample": 5, "second opinion": 4}
+    migration.unqueue(apps, None)
+    assert needs() == numbers
 
 
 def test_an_objection_brings_a_reviewed_detection_back_to_its_reviewer(reviewer: Client) -> None:
@@ -257,7 +308,7 @@ def test_the_queue_s_filter_offers_what_can_wait_in_it(reviewer: Client) -> None
     make_detection(0.5)
     (needs,) = reviewer.get(QUEUE).context["cl"].filter_specs
     offered = [choice["display"] for choice in needs.choices(reviewer.get(QUEUE).context["cl"])]
-    assert offered == ["All", "Uncertain", "Objected to", "Second opinion", "Random sample"]
+    assert offered == ["All", "Uncertain", "Objected to", "File says AI", "Second opinion", "Random sample"]
 
 
 def test_next_and_previous_follow_the_queue(reviewer: Client) -> None:
@@ -279,7 +330,18 @@ def test_what_was_decided_and_what_the_machine_says_is_told_afterwards(reviewer:
     assertContains(response, "Added for <bdi>&lt;b&gt;.jpg</bdi>: Real. The machine says Fake, uncertain (50.0")
 
 
-SECRETS = ["Fake", "90.0", "objects", "It is me.", "heatmap", "evidence__boxes", "vera", "Second opinion", "Objected"]
+SECRETS = [
+    "Fake",
+    "90.0",
+    "objects",
+    "It is me.",
+    "heatmap",
+    "evidence__boxes",
+    "vera",
+    "Second opinion",
+    "Objected",
+    "File says AI",
+]
 HARMLESS = ["Fake</button>", "<kbd>F</kbd> Fake"]
 
 
