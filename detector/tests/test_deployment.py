@@ -31,6 +31,7 @@ import pytest
 import redis
 import yaml
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.staticfiles import finders
 from django.core.cache import caches
 from django.test import RequestFactory
 from dockerfile_parse import DockerfileParser
@@ -60,6 +61,7 @@ CHOSEN = {
     "WEB_CONCURRENCY": "1",
 }
 BIN = Path(sys.executable).parent
+FAIL_TIMEOUT_S = 6  # a second more than in nginx.conf.template
 START_TIMEOUT_S = 60
 LONGEST_STALL_S = 4  # of a process on a busy machine
 BOUNDARY = "deployment"
@@ -674,6 +676,20 @@ def test_static_files_come_from_nginx_for_good(site: Deployment) -> None:
     assert headers["X-Request-ID"] is None, "no instance was asked"
 
 
+def assert_in_the_site_s_words(
+    headers: http.client.HTTPMessage, body: bytes, words: str, *, retry_after: str | None
+) -> None:
+    """What nginx answers itself: a page of the site's, which nobody keeps and nothing but its style can be added to."""
+    assert f"<h1>{words}</h1>" in body.decode()
+    assert headers["Content-Type"].startswith("text/html")
+    assert headers["Retry-After"] == retry_after
+    assert headers.get_all("Cache-Control") == ["no-store"]
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    (style,) = re.findall(r'<link rel="stylesheet" href="/static/([^"]+)">', body.decode())
+    assert finders.find(style)
+
+
 @real
 def test_nginx_refuses_what_is_too_large_and_asks_no_instance(site: Deployment) -> None:
     visitor = Browser(site.ports["https"])
@@ -688,6 +704,7 @@ def test_nginx_refuses_what_is_too_large_and_asks_no_instance(site: Deployment) 
     response = connection.getresponse()
     assert response.status == 413
     assert response.headers["X-Request-ID"] is None
+    assert_in_the_site_s_words(response.headers, response.read(), "That file is too large", retry_after=None)
     connection.close()
     # What nginx lets through and the application does not is answered by the application's own page.
     status, headers, _ = visitor.upload(b"\xff" * (15 * 1024 * 1024 + 300 * 1024))
@@ -729,6 +746,7 @@ def test_one_address_has_a_bounded_number_of_uploads_on_their_way(site: Deployme
         time.sleep(0.5)
         with begin("127.0.0.4").getresponse() as refused:
             assert refused.status == 429
+            assert_in_the_site_s_words(refused.headers, refused.read(), "Too many uploads at once", retry_after="5")
         other = begin("127.0.0.5")
         other.send(b"x" * 100_000)
         with other.getresponse() as answer:
@@ -783,3 +801,33 @@ def test_when_one_instance_is_killed_the_other_serves(site: Deployment) -> None:
     finally:
         site.start_instance("app1")
         assert eventually(lambda: site.is_healthy("app1"), START_TIMEOUT_S), site.log("app1")
+
+
+@real
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_when_no_instance_answers_nginx_says_so_until_one_does(site: Deployment, method: str) -> None:
+    visitor = Browser(site.ports["https"])
+    for service in ("app1", "app2"):
+        site.kill(service)
+    try:
+        status, headers, body = visitor.ask(method, "/", b"x" if method == "POST" else None)
+        assert status == 503
+        assert_in_the_site_s_words(headers, body, "Not right now", retry_after="5")
+        # The pages themselves have no address.
+        assert visitor.ask("GET", "/static/detector/answers/away.html")[0] == 404
+    finally:
+        for service in ("app1", "app2"):
+            site.start_instance(service)
+        for service in ("app1", "app2"):
+            assert eventually(functools.partial(site.is_healthy, service), START_TIMEOUT_S), site.log(service)
+    # Each of nginx's workers leaves them alone for some seconds, and who asks does not know which one answers.
+    assert eventually(lambda: all(visitor.ask("GET", "/")[0] == 200 for _ in range(10)), START_TIMEOUT_S)
+    time.sleep(FAIL_TIMEOUT_S)
+
+
+@real
+def test_an_instance_s_own_error_is_not_replaced(site: Deployment) -> None:
+    status, headers, body = Browser(site.ports["https"]).ask("GET", "/nothing/")
+    assert (status, headers["Retry-After"]) == (404, None)
+    assert headers["X-Request-ID"]
+    assert b"message-page" in body
