@@ -57,7 +57,7 @@ def missing_postgres() -> str | None:
 
 
 def missing_nginx() -> str | None:
-    missing = [name for name in ("nginx", "envsubst", "openssl") if not shutil.which(name, path=SYSTEM_PATH)]
+    missing = [name for name in ("nginx", "envsubst", "openssl", "curl") if not shutil.which(name, path=SYSTEM_PATH)]
     return f"{' and '.join(missing)} not installed" if missing else None
 
 

@@ -53,9 +53,9 @@ class ReviewNeed(models.IntegerChoices):
     NONE = 0, "None"
     UNCERTAIN = 1, "Uncertain"
     APPEALED = 2, "Objected to"
-    CONTRADICTED = 3, "File says AI"
-    SECOND_OPINION = 4, "Second opinion"
-    SAMPLE = 5, "Random sample"
+    SECOND_OPINION = 3, "Second opinion"
+    SAMPLE = 4, "Random sample"
+    CONTRADICTED = 5, "File says AI"
 
 
 class DetectionQuerySet(models.QuerySet["Detection"]):
@@ -399,12 +399,13 @@ class Detection(models.Model):
             return ReviewNeed.UNCERTAIN
         if self.is_appeal_open:
             return ReviewNeed.APPEALED
-        if self.verdict == Detection.Verdict.REAL and self.declares_ai:
-            return ReviewNeed.CONTRADICTED
         if self.review_count:
             return ReviewNeed.SECOND_OPINION
-        is_decided = self.status == Detection.Status.DONE
-        return ReviewNeed.SAMPLE if is_decided and self.is_sampled else ReviewNeed.NONE
+        # Before the next: of the sample those must not be reviewed sooner of which something else says they are wrong.
+        if self.status == Detection.Status.DONE and self.is_sampled:
+            return ReviewNeed.SAMPLE
+        is_contradicted = self.verdict == Detection.Verdict.REAL and self.declares_ai
+        return ReviewNeed.CONTRADICTED if is_contradicted else ReviewNeed.NONE
 
     def reviews_so_far(self) -> "list[Review]":
         return list(self.reviews.select_related("reviewer").order_by("ordinal"))

@@ -1,9 +1,9 @@
 """How often the machine is right, judged by reviews, and how far the figures can be trusted. No Django, no database.
 
 Reviews are no fair sample of the uploads: every uncertain verdict is queued, but of the decided ones only the random
-sample, and objections besides. So each stratum of the machine's verdicts is estimated from what was queued without
-regard to its answer, weighted with how likely that was, and scaled to the stratum's number of uploads (Hajek's
-estimator, post-stratified). Intervals are Wilson's with Kish's effective sample size.
+sample, and objections and what its own file contradicts besides. So each stratum of the machine's verdicts is estimated
+from what was queued without regard to its answer, weighted with how likely that was, and scaled to the stratum's number
+of uploads (Hajek's estimator, post-stratified). Intervals are Wilson's with Kish's effective sample size.
 """
 
 import math

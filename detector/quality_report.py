@@ -124,7 +124,8 @@ def _meaning(report: Report) -> str:
     if left_out := sum(each.count for each in report.subjects if each.weight is None):
         words += (
             f"; {left_out} of {_number(report.reviewed, 'reviewed upload')} came to review in another way (an "
-            "objection, a reviewer’s choice) and would distort them, so they only count for agreement"
+            "objection, what the file says, a reviewer’s choice) and would distort them, so they only count for "
+            "agreement"
         )
     return f"{words}. {_excluded(report)}"
 

@@ -4,8 +4,10 @@ Nothing is copied from those files: commands, environment and mounts are read ou
 folders are replaced. What a container engine would add (images, users, read-only roots) is left to their linters.
 """
 
+import base64
 import functools
 import gzip
+import hashlib
 import http.client
 import io
 import itertools
@@ -31,7 +33,6 @@ import pytest
 import redis
 import yaml
 from django.contrib.auth.models import AnonymousUser
-from django.contrib.staticfiles import finders
 from django.core.cache import caches
 from django.test import RequestFactory
 from dockerfile_parse import DockerfileParser
@@ -315,7 +316,7 @@ def test_the_health_check_asks_under_a_name_that_is_answered(allowed: str, asked
 
 
 def test_nginx_closes_an_idle_connection_before_gunicorn_does() -> None:
-    """One that gunicorn closes under a form, which nginx may not send twice, is a 502."""
+    """One that gunicorn closes under a form, which nginx may not send twice, fails."""
     upstream = re.search(r"upstream detector {(.*?)}\n", (DEPLOY / "nginx.conf.template").read_text(), flags=re.DOTALL)
     assert upstream
     (idle_s,) = re.findall(r"^ *keepalive_timeout (\d+)s;", upstream[1], flags=re.MULTILINE)
@@ -670,24 +671,48 @@ def test_static_files_come_from_nginx_for_good(site: Deployment) -> None:
     status, headers, body = visitor.ask("GET", style, None, **{"Accept-Encoding": "gzip"})
     assert status == 200
     assert headers["Content-Type"].startswith("text/css")
-    assert "immutable" in ", ".join(headers.get_all("Cache-Control") or [])
+    assert headers.get_all("Cache-Control") == ["public, max-age=31536000, immutable"]
     assert headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(body) == (site.folder / "static" / style.removeprefix("/static/")).read_bytes()
     assert headers["X-Request-ID"] is None, "no instance was asked"
+    # The page of an outage links to this one by its plain name.
+    assert visitor.ask("GET", "/static/detector/app.css")[1].get_all("Cache-Control") == ["no-cache"]
 
 
 def assert_in_the_site_s_words(
     headers: http.client.HTTPMessage, body: bytes, words: str, *, retry_after: str | None
 ) -> None:
-    """What nginx answers itself: a page of the site's, which nobody keeps and nothing but its style can be added to."""
+    """What nginx answers itself: a page of the site's, which nobody keeps and nothing can be added to."""
     assert f"<h1>{words}</h1>" in body.decode()
-    assert headers["Content-Type"].startswith("text/html")
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["Retry-After"] == retry_after
     assert headers.get_all("Cache-Control") == ["no-store"]
-    assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
     assert headers["X-Content-Type-Options"] == "nosniff"
-    (style,) = re.findall(r'<link rel="stylesheet" href="/static/([^"]+)">', body.decode())
-    assert finders.find(style)
+    (style,) = re.findall(r"<style>(.*)</style>", body.decode())
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert headers["Content-Security-Policy"].startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+
+
+@real
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_a_file_that_is_too_large_is_refused_in_the_site_s_words(
+    site: Deployment, tmp_path: Path, version: str, accept: str
+) -> None:
+    """As browsers send it: nginx learns of its size in another way over HTTP/2."""
+    large = tmp_path / "large.jpg"
+    large.write_bytes(b"x" * 17_000_000)
+    address = f"{SITE_HOST}:{site.ports['https']}"
+    command = ["curl", "--silent", "--insecure", version, "--resolve", f"{address}:127.0.0.1"]
+    command += ["--header", f"Accept: {accept}", "--form", f"picture=@{large}"]
+    command += ["--write-out", "\n%{http_version} %{http_code}", f"https://{address}/"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    body, _, about = answer.rpartition("\n")
+    assert about == f"{version.removeprefix('--http')} 413"
+    words = "That file is larger than this site takes in."
+    assert words in (json.loads(body)["error"] if accept == "application/json" else body)
+    last = next(line for line in reversed(site.log("nginx").splitlines()) if '"status":413' in line)
+    assert '"method":"POST","path":"/"' in last
 
 
 @real
@@ -813,8 +838,13 @@ def test_when_no_instance_answers_nginx_says_so_until_one_does(site: Deployment,
         status, headers, body = visitor.ask(method, "/", b"x" if method == "POST" else None)
         assert status == 503
         assert_in_the_site_s_words(headers, body, "Not right now", retry_after="5")
-        # The pages themselves have no address.
-        assert visitor.ask("GET", "/static/detector/answers/away.html")[0] == 404
+        _, headers, body = visitor.ask(method, "/", None, Accept="application/json")
+        assert headers["Content-Type"] == "application/json"
+        assert "look first whether it is in your history" in json.loads(body)["error"]
+        assert any(
+            f'"method":"{method}","path":"/","status":503' in line and '"upstream_status":"502' in line
+            for line in site.log("nginx").splitlines()
+        )
     finally:
         for service in ("app1", "app2"):
             site.start_instance(service)

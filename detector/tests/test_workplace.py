@@ -210,7 +210,7 @@ def test_the_queue_begins_with_what_needs_a_person_most(reviewer: Client) -> Non
     make_detection(no_face=True, original_name="no face, says AI", ai_declaration="c2pa")
     make_detection(0.5, original_name="uncertain, newer", ai_declaration="c2pa")
     make_detection(0.5, original_name="uncertain, older", created_at=timezone.now() - timedelta(days=1))
-    assert listed(reviewer) == ["uncertain, older", "uncertain, newer", "appealed", "Real, says AI", "sample"]
+    assert listed(reviewer) == ["uncertain, older", "uncertain, newer", "appealed", "sample", "Real, says AI"]
 
 
 def test_what_is_settled_leaves_the_queue_and_what_is_not_waits_for_another(
@@ -238,41 +238,43 @@ def test_a_real_whose_file_says_ai_waits_until_it_is_settled(reviewer: Client, s
     decide(second, queued(detection), "real")
     assert listed(second) == []
     detection.refresh_from_db()
-    assert detection.review_need == ReviewNeed.CONTRADICTED  # one of each: a third has to say
+    assert detection.review_need == ReviewNeed.SECOND_OPINION  # one of each: a third has to say
     services.picture_forget(detection=detection)
     detection.refresh_from_db()
     assert detection.review_need == ReviewNeed.NONE
 
 
-def test_the_migration_queues_what_is_contradicted_and_renumbers_the_rest() -> None:
+def test_of_the_sample_none_comes_sooner_for_what_its_file_says(reviewer: Client) -> None:
+    """Or the quality page would take those for all of the sample that were reviewed first."""
+    make_detection(0.1, original_name="newer, says AI", is_sampled=True, ai_declaration="c2pa")
+    make_detection(0.1, original_name="older", is_sampled=True, created_at=timezone.now() - timedelta(days=1))
+    make_detection(0.1, original_name="not drawn", ai_declaration="c2pa", created_at=timezone.now() - timedelta(days=2))
+    assert listed(reviewer) == ["older", "newer, says AI", "not drawn"]
+
+
+def test_the_migration_queues_what_is_contradicted_and_nothing_else() -> None:
     migration = importlib.import_module("detector.migrations.0024_queue_contradicted")
-    before = {
-        "sample": (make_detection(0.9, is_sampled=True), 4),
-        "second opinion": (make_detection(0.9), 3),
-        "uncertain": (make_detection(0.5, ai_declaration="c2pa"), 1),
-        "decided": (make_detection(0.9, ai_declaration="c2pa"), 0),
-        "contradicted": (make_detection(0.1, ai_declaration="c2pa"), 0),
-        "contradicted sample": (make_detection(0.1, ai_declaration="iptc", is_sampled=True), 4),
-        "contradicted, open": (make_detection(0.1, ai_declaration="settings"), 3),
-        "contradicted, settled": (make_detection(0.1, ai_declaration="settings", review_verdict="fake"), 0),
-        "contradicted, gone": (make_detection(0.1, ai_declaration="settings"), 0),
+    detections = {
+        "sample": make_detection(0.1, is_sampled=True, ai_declaration="iptc"),
+        "uncertain": make_detection(0.5, ai_declaration="c2pa"),
+        "fake": make_detection(0.9, ai_declaration="c2pa"),
+        "silent": make_detection(0.1),
+        "contradicted": make_detection(0.1, ai_declaration="c2pa"),
+        "settled": make_detection(0.1, ai_declaration="settings", review_verdict="fake"),
+        "gone": make_detection(0.1, ai_declaration="settings"),
     }
-    make_review(before["contradicted, open"][0], "cant_tell")
-    Detection.objects.filter(pk=before["contradicted, open"][0].pk).update(review_verdict="")
-    services.picture_forget(detection=before["contradicted, gone"][0])
+    services.picture_forget(detection=detections["gone"])
 
     def needs() -> dict[str, int]:
         found = dict(Detection.objects.values_list("pk", "review_need"))
-        return {name: found[detection.pk] for name, (detection, _need) in before.items()}
+        return {name: found[detection.pk] for name, detection in detections.items()}
 
-    for detection, need in before.values():
-        Detection.objects.filter(pk=detection.pk).update(review_need=need)
-    numbers = needs()
-    migration.queue(apps, None)
-    contradicted = {"contradicted", "contradicted sample", "contradicted, open"}
-    assert needs() == numbers | dict.fromkeys(contradicted, 3) | {"sample": 5, "second opinion": 4}
+    as_stored = needs()
     migration.unqueue(apps, None)
-    assert needs() == numbers
+    before = needs()
+    assert before == as_stored | {"contradicted": ReviewNeed.NONE}
+    migration.queue(apps, None)
+    assert needs() == as_stored == before | {"contradicted": ReviewNeed.CONTRADICTED}
 
 
 def test_an_objection_brings_a_reviewed_detection_back_to_its_reviewer(reviewer: Client) -> None:
@@ -308,7 +310,7 @@ def test_the_queue_s_filter_offers_what_can_wait_in_it(reviewer: Client) -> None
     make_detection(0.5)
     (needs,) = reviewer.get(QUEUE).context["cl"].filter_specs
     offered = [choice["display"] for choice in needs.choices(reviewer.get(QUEUE).context["cl"])]
-    assert offered == ["All", "Uncertain", "Objected to", "File says AI", "Second opinion", "Random sample"]
+    assert offered == ["All", "Uncertain", "Objected to", "Second opinion", "Random sample", "File says AI"]
 
 
 def test_next_and_previous_follow_the_queue(reviewer: Client) -> None:
@@ -341,6 +343,7 @@ SECRETS = [
     "Second opinion",
     "Objected",
     "File says AI",
+    "The file says",
 ]
 HARMLESS = ["Fake</button>", "<kbd>F</kbd> Fake"]
 

@@ -52,8 +52,9 @@ class Command(BaseCommand):
         )
         self.stdout.write(
             f"{counts['uncertain']} of those written had an uncertain answer. All of these are queued for review, but "
-            "only a sample of the others: how common fakes are here is not how common they are among the uploads, so "
-            "fit no prior to it. The manifest's queued_percent says how many of each stratum were queued."
+            "only a sample of the others, and what is called Real against its own file: how common fakes are here is "
+            "not how common they are among the uploads, so fit no prior to it. The manifest's queued_percent says how "
+            "many of each stratum were queued."
         )
 
 

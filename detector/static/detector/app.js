@@ -321,7 +321,8 @@
         showAllowance(body.uploads_left);
       }
       const seconds = Number(body.retry_after || request.getResponseHeader("Retry-After")) || 0;
-      if (request.status === 429) {
+      // One without seconds is the web server's: too many of a network's uploads are on their way.
+      if (request.status === 429 && (body.retry_after || !body.error)) {
         showAllowance(0);
         wait(Math.max(1, Math.ceil(seconds)));
       } else if (request.status === 413) {
@@ -330,6 +331,8 @@
         showError(body.error);
       } else if (request.status === 403) {
         showError("This page is too old to send from. Reload it and choose the photo again.");
+      } else if (request.status > 500) {
+        showError("The detector does not answer right now. Look first whether the photo is in your history already; if not, try again in a few seconds.");
       } else {
         showError("Something broke on our side and no verdict was given. Please try again.");
       }

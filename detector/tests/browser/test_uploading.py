@@ -381,6 +381,41 @@ def test_without_cookies_the_reason_is_the_server_s(browser: Browser, picture: C
     assert browser.sees("cookies are blocked or were deleted", "#upload-error")
 
 
+# What nginx of deploy/ says itself, which tests of that ask for.
+ANSWERED = """
+    const [status, response, retryAfter] = arguments;
+    XMLHttpRequest.prototype.send = function () {
+      Object.defineProperties(this, { status: { value: status }, response: { value: response } });
+      this.getResponseHeader = () => retryAfter;
+      this.dispatchEvent(new ProgressEvent("load"));
+    };
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "response", "sentence"),
+    [
+        (503, {"error": "The detector is being started."}, "The detector is being started."),
+        (503, None, "Look first whether the photo is in your history already"),
+        (504, None, "Look first whether the photo is in your history already"),
+        (500, None, "Something broke on our side"),
+        (429, {"error": "Other uploads are on their way."}, "Other uploads are on their way."),
+        (413, {"error": "That file is larger."}, "That file is larger."),
+        (413, None, "This file is too large; at most 15 MB are accepted."),
+    ],
+)
+def test_what_the_web_server_answers_itself_takes_no_upload_away(
+    browser: Browser, picture: Callable[..., str], status: int, response: dict[str, str] | None, sentence: str
+) -> None:
+    browser.open("/")
+    choose(browser, picture())
+    browser.script(ANSWERED, status, response, "5")
+    browser.find(SUBMIT).click()
+    assert browser.sees(sentence, "#upload-error")
+    assert browser.sees("5 of 5 uploads left")
+    assert browser.text(SUBMIT) == "Check this photo"
+
+
 def touch(path: Path) -> None:
     """As if it was changed; by another second, which is what Chromium goes by."""
     os.utime(path, (0, 0))
