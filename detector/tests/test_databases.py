@@ -28,6 +28,29 @@ call_command("migrate", verbosity=0)
 call_command("migrate", check_unapplied=True, verbosity=0)
 """
 
+# What 0023 stored of a file that was never asked, of one that says nothing and of one that says AI, later and back.
+MIGRATE_DECLARATIONS = """
+import django
+django.setup()
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+def at(name):
+    MigrationExecutor(connection).migrate([("detector", name)])
+    executor = MigrationExecutor(connection)
+    return executor.loader.project_state([("detector", name)]).apps.get_model("detector", "Detection").objects
+
+detections = at("0023_add_ai_declaration")
+for number, stored in enumerate((None, "", "c2pa")):
+    detections.create(
+        original_name=str(number), ai_declaration=stored, session_key="k" * 40, image="x", format="JPEG", width=1,
+        height=1, byte_count=1, status="done", verdict="real", fake_probability=0.1, threshold=0.7,
+        uncertain_above=0.3, uncertain_up_to=0.8,
+    )
+for name in ("0027_index_declarations", "0023_add_ai_declaration", "0027_index_declarations"):
+    print([stored for _, stored in sorted(at(name).values_list("original_name", "ai_declaration"))])
+"""
+
 # Four reviewers send what they decided on the same page at the same moment.
 REVIEW_AT_ONCE = """
 import threading
@@ -380,6 +403,15 @@ def test_migrations_go_forward_and_back_on_sqlite(tmp_path: Path) -> None:
 
 def test_migrations_go_forward_and_back_on_postgres(postgres_url: str) -> None:
     run(["-c", MIGRATE_THERE_AND_BACK], DATABASE_URL=postgres_url)
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_what_files_said_is_migrated_there_and_back(
+    vendor: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    output = run(["-c", MIGRATE_DECLARATIONS], DATABASE_URL=fresh_database(vendor, tmp_path, request))
+    later, before = "['', 'none', 'c2pa']", "[None, '', 'c2pa']"
+    assert output.splitlines() == [later, before, later]
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -252,8 +253,15 @@ def test_of_the_sample_none_comes_sooner_for_what_its_file_says(reviewer: Client
     assert listed(reviewer) == ["older", "newer, says AI", "not drawn"]
 
 
+def test_the_migration_of_what_files_say_leaves_the_column_of_now_alone() -> None:
+    """There an empty text is never asked, not asked and silent."""
+    make_detection(ai_declaration="")
+    importlib.import_module("detector.migrations.0024_tell_silent_files").tell(apps, connection.schema_editor())
+    assert Detection.objects.get().ai_declaration == ""
+
+
 def test_the_migration_queues_what_is_contradicted_and_nothing_else() -> None:
-    migration = importlib.import_module("detector.migrations.0024_queue_contradicted")
+    migration = importlib.import_module("detector.migrations.0026_queue_contradicted")
     detections = {
         "sample": make_detection(0.1, is_sampled=True, ai_declaration="iptc"),
         "uncertain": make_detection(0.5, ai_declaration="c2pa"),

@@ -19,7 +19,7 @@ def unqueue(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("detector", "0023_add_ai_declaration"),
+        ("detector", "0025_require_ai_declaration"),
     ]
 
     operations = [

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
     atomic = False  # in a transaction PostgreSQL does nothing concurrently
 
     dependencies = [
-        ("detector", "0024_queue_contradicted"),
+        ("detector", "0026_queue_contradicted"),
     ]
 
     operations = [
