@@ -26,7 +26,7 @@ from benchmarks.sites import prepare, site_environment
 from benchmarks.timing import interleaved, print_table
 from detector.faces import BoundingBox, FaceDetector
 from detector.images import DecodedImage, decode_image
-from detector.predictor import Classifier, LiteRTClassifier, Predictor, TwoNetworks, load_classifier, load_predictor
+from detector.predictor import Classifier, LiteRTClassifier, Predictor, SeveralNetworks, load_classifier, load_predictor
 from detector.preprocessing import face_input, square_crop
 
 MODEL_DIR = Path(__file__).resolve().parent.parent / "models/mobilenet_v2"
@@ -67,9 +67,9 @@ def bench_network(rounds: int) -> None:
         "our classifier, with its heat map": lambda: classifier(face),
         "our crop and classifier": lambda: classifier(face_input(pixels, crop)),
     }
-    if isinstance(networks, TwoNetworks):
-        always = TwoNetworks(*networks.parts, asked_between=(-1.0, 2.0))
-        paths["our classifier where it asks the second"] = lambda: always(face)
+    if isinstance(networks, SeveralNetworks):
+        always = SeveralNetworks(*networks.parts, asked_between=(-1.0, 2.0))
+        paths["our classifier where it asks the others"] = lambda: always(face)
     timings = interleaved(paths, rounds=rounds)
     print_table("One face through the network", timings, baseline=KERAS_PREDICT)
     print_table("The same against bare LiteRT", timings, baseline=LITERT)

@@ -54,7 +54,7 @@ def check_model(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             Error(
                 f"No verdict can be given: {error}",
                 hint=f"MODEL_DIR is {settings.MODEL_DIR}. It needs the model.tflite and spec.json of one training run, "
-                "and its second.tflite where there is one.",
+                "and its second.tflite and third.tflite where there are such.",
                 id="detector.E001",
             )
         ]

@@ -31,7 +31,7 @@ MAX_FACES = 20
 # Longer side of a face's box in px of the upright original, below which no verdict on it is decided: of 40 px on, about
 # one in twenty decided answers was wrong on `test` reduced to such faces, as the band promises; of 20 px, one in eight.
 MIN_DECIDED_FACE_SIDE = 40
-WEIGHTS, SECOND_WEIGHTS = "model.tflite", "second.tflite"
+WEIGHTS, SECOND_WEIGHTS, THIRD_WEIGHTS = "model.tflite", "second.tflite", "third.tflite"
 _LEAST = 1e-7  # of a probability whose logit is taken
 
 
@@ -147,6 +147,19 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherNetwork:
+    """The contract of a network that is asked with the second.
+
+    Attributes:
+        weights_sha256: Hex digest of third.tflite.
+        golden_fake_probability: Its own score of `golden_picture`.
+    """
+
+    weights_sha256: str
+    golden_fake_probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class SecondOpinion:
     """The contract of a second network, which is asked where the first is not sure.
 
@@ -156,6 +169,7 @@ class SecondOpinion:
         asked_of_fakes: And of the fakes.
         weights_sha256: Hex digest of second.tflite.
         golden_fake_probability: Its own score of `golden_picture`.
+        third: The network that is always asked with it, if there is one.
     """
 
     asked_between: Sequence[float]
@@ -163,6 +177,7 @@ class SecondOpinion:
     asked_of_fakes: float
     weights_sha256: str
     golden_fake_probability: float
+    third: OtherNetwork | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +231,7 @@ class ModelSpec:
 
         Raises:
             ModelUnavailable: The file is missing, is no JSON, or has not exactly the fields above; that of a model of
-                one network may leave out second_opinion.
+                one network may leave out second_opinion, that of one of two `third`.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -225,7 +240,11 @@ class ModelSpec:
         values = {"second_opinion": None, **values} if isinstance(values, dict) else {}
         _check_fields(path, cls, values)
         if (second := values["second_opinion"]) is not None:
+            second = {"third": None, **second} if isinstance(second, dict) else {}
             _check_fields(path, SecondOpinion, second)
+            if (third := second["third"]) is not None:
+                _check_fields(path, OtherNetwork, third)
+                second["third"] = OtherNetwork(**third)
             values["second_opinion"] = SecondOpinion(**second)
         spec = cls(**values)
         if (spec.color_order, list(spec.value_range), spec.positive_class) != ("RGB", [0, 255], "fake"):
@@ -233,7 +252,7 @@ class ModelSpec:
         return spec
 
 
-def _check_fields(path: Path, cls: type[ModelSpec | SecondOpinion], values: Any) -> None:
+def _check_fields(path: Path, cls: type[ModelSpec | SecondOpinion | OtherNetwork], values: Any) -> None:
     expected = {each.name for each in fields(cls)}
     found = set(values) if isinstance(values, dict) else set()
     if found != expected:
@@ -300,31 +319,34 @@ class LiteRTClassifier:
         return Runner(Interpreter(model_content=self._weights, num_threads=self._num_threads))
 
 
-class TwoNetworks:
-    """A network and another whose errors differ, asked where the first is not sure; safe to share between threads.
+class SeveralNetworks:
+    """A network and others whose errors differ, asked where the first is not sure; safe to share between threads.
 
-    Then the mean of both calibrated logits counts. Where the first is sure the second would hardly change the verdict,
+    Then the mean of all calibrated logits counts. Where the first is sure the others would hardly change the verdict,
     and most pictures take the time of one network.
     """
 
-    def __init__(self, first: Classifier, second: Classifier, *, asked_between: tuple[float, float]) -> None:
+    def __init__(self, first: Classifier, *others: Classifier, asked_between: tuple[float, float]) -> None:
         """Takes the parts; `asked_between` is `SecondOpinion.asked_between`."""
-        self.parts = (first, second)
+        self.parts = (first, *others)
         self._low, self._high = asked_between
 
     def __call__(self, face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
-        """Returns fake_probability and its map, both of the mean logit where both were asked.
+        """Returns fake_probability and its map, both of the mean logit where all were asked.
 
         Raises:
-            AnalysisFailed: A network broke. The other's opinion alone would be a score of another model.
+            AnalysisFailed: A network broke. The opinion of the rest alone would be a score of another model.
         """
-        first, second = self.parts
+        first, *others = self.parts
         probability, cam = first(face)
         if not self._low < probability < self._high:
             return probability, cam
-        other, other_cam = second(face)
-        mean_cam = np.asarray((cam + other_cam) / 2, np.float32)
-        return _sigmoid((_logit(probability) + _logit(other)) / 2), mean_cam
+        logit = _logit(probability)
+        for network in others:
+            other, other_cam = network(face)
+            logit += _logit(other)
+            cam = cam + other_cam
+        return _sigmoid(logit / len(self.parts)), np.asarray(cam / len(self.parts), np.float32)
 
 
 class Predictor:
@@ -346,7 +368,7 @@ class Predictor:
         self.prior = spec.calibration["prior"] if prior is None else prior
         self._odds = _odds(self.prior) / _odds(spec.calibration["prior"])
         self._classifier = classifier
-        self._networks = classifier.parts if isinstance(classifier, TwoNetworks) else (classifier,)
+        self._networks = classifier.parts if isinstance(classifier, SeveralNetworks) else (classifier,)
         self._face_finder = face_finder
 
     @property
@@ -441,6 +463,8 @@ class Predictor:
         expected = [self.spec.golden_fake_probability]
         if self.spec.second_opinion is not None:
             expected.append(self.spec.second_opinion.golden_fake_probability)
+            if self.spec.second_opinion.third is not None:
+                expected.append(self.spec.second_opinion.third.golden_fake_probability)
         pixels = golden_picture()
         face = self._input(pixels, BoundingBox(0, 0, pixels.shape[1], pixels.shape[0]))
         for network, wanted in zip(self._networks, expected, strict=True):
@@ -523,8 +547,8 @@ def load_predictor(model_dir: Path, *, num_threads: int = 1, prior: float | None
     return predictor
 
 
-def load_classifier(model_dir: Path, spec: ModelSpec, *, num_threads: int = 1) -> LiteRTClassifier | TwoNetworks:
-    """Returns the spec's network, or both of them; `load_predictor` tests them too.
+def load_classifier(model_dir: Path, spec: ModelSpec, *, num_threads: int = 1) -> LiteRTClassifier | SeveralNetworks:
+    """Returns the spec's network, or all of them; `load_predictor` tests them too.
 
     Raises:
         ModelUnavailable: Weights are missing or altered.
@@ -536,8 +560,11 @@ def load_classifier(model_dir: Path, spec: ModelSpec, *, num_threads: int = 1) -
     first = network(WEIGHTS, spec.weights_sha256)
     if (second := spec.second_opinion) is None:
         return first
+    others = [network(SECOND_WEIGHTS, second.weights_sha256)]
+    if second.third is not None:
+        others.append(network(THIRD_WEIGHTS, second.third.weights_sha256))
     low, high = second.asked_between
-    return TwoNetworks(first, network(SECOND_WEIGHTS, second.weights_sha256), asked_between=(low, high))
+    return SeveralNetworks(first, *others, asked_between=(low, high))
 
 
 def _checked_weights(path: Path, sha256: str) -> bytes:

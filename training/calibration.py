@@ -61,13 +61,13 @@ def is_between(logits: NDArray[np.float64], edges: tuple[float, float]) -> NDArr
 
 
 def joined(
-    first: NDArray[np.float64], second: NDArray[np.float64], *, between: tuple[float, float]
+    first: NDArray[np.float64], *others: NDArray[np.float64], between: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Returns (n,) logits of two networks of which the second is asked where the first's lies between these two.
+    """Returns (n,) logits of networks of which the others are asked where the first's lies between these two.
 
-    There it is the mean of both, as `detector.predictor.TwoNetworks` has it for calibrated ones.
+    There it is the mean of all, as `detector.predictor.SeveralNetworks` has it for calibrated ones.
     """
-    return np.where(is_between(first, between), (first + second) / 2, first)
+    return np.where(is_between(first, between), np.mean([first, *others], axis=0), first)
 
 
 # Outside the band of uncertainty at most this share of the answers "Real" and of the answers "Fake" may be wrong.

@@ -52,19 +52,26 @@ def write_card(model_dir: Path) -> None:
 
 
 def _networks(second: dict[str, Any] | None) -> dict[str, str]:
-    """Returns what the card says of one network, or of two."""
+    """Returns what the card says of one network, or of several."""
     if second is None:
         return {"second": "", "weights": "`model.tflite`", "classifier": "the classifier", "joined": ""}
     low, high = second["asked_between"]
+    third = (
+        "  A third is ImageNet's as it is, with classifiers of its own: it was never trained on faces, knows no\n"
+        "  training picture by heart, and is asked with the second.\n"
+    )
     return {
         "second": (
             "- **A second opinion:** another network of the same architecture, trained from the same start with\n"
-            "  another seed and schedule, errs on other pictures. Where it is asked, the mean of both logits counts,\n"
-            "  and the mean of both maps. It is asked where the first says between "
+            "  another seed and schedule, errs on other pictures. Where it is asked, the mean of all logits counts,\n"
+            "  and the mean of all maps. It is asked where the first says between "
             f"{low:.1%} and {high:.1%}, which is so for\n"
             f"  {second['asked_of_reals']:.0%} of the reals and {second['asked_of_fakes']:.0%} of the fakes of `val`.\n"
+            f"{third if second.get('third') else ''}"
         ),
-        "weights": "`model.tflite` and `second.tflite`",
+        "weights": "`model.tflite`, `second.tflite` and `third.tflite`"
+        if second.get("third")
+        else "`model.tflite` and `second.tflite`",
         "classifier": "each network's classifier",
         "joined": ", joined as in use",
     }

@@ -11,7 +11,7 @@ class Stage:
     """A part of the schedule.
 
     Attributes:
-        epochs: Epochs of `Config.draws_per_epoch` pictures.
+        epochs: Epochs of `Config.draws_per_epoch` pictures; 0 leaves the weights as they are.
         size: Side of the network's input in px. The network is fully convolutional up to its pooling, so most epochs
             can run at a smaller, cheaper size; the last stage has to run at the size that is served.
         learning_rate: Peak of the cosine schedule.
@@ -97,6 +97,9 @@ class Config:
             Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Empty: there is none.
         second_seed: Its seed.
         second_asked: Between which uncalibrated logits of the first it is asked.
+        third_pretrained: Whether a third network is asked with the second: ImageNet's as it is, only its classifiers
+            fitted, to each picture as served, mirrored and lightly augmented. It knows no training picture by heart,
+            and errs on others still.
         precision: Keras' policy for the types of all layers but the first and the last. mixed_bfloat16 is meant for
             GPUs; on two cores TensorFlow is slower with it (training/history.md).
         distilled_stages: The schedule of a network that begins where the first ended and learns from the mean of all
@@ -173,6 +176,7 @@ class Config:
     second_stages: tuple[Stage, ...] = ()
     second_seed: int = 0
     second_asked: tuple[float, float] = (-4.0, 5.0)
+    third_pretrained: bool = False
     precision: str = "float32"
     distilled_stages: tuple[Stage, ...] = ()
     distilled_seed: int = 0
@@ -185,6 +189,8 @@ class Config:
             raise ValueError(f"The shares of the average add up to {sum(share for _stage, share in self.average)}.")
         if self.refit is not None and not (self.refit_views or self.refit_as_served):
             raise ValueError("The classifier would be fitted to no view of any picture.")
+        if self.third_pretrained and not (self.second_stages and self.refit is not None):
+            raise ValueError("A third network is asked with a second, and says nothing unless its classifier is fit.")
         if self.refit_splits not in (("train",), ("train", "val")):
             raise ValueError(f"The classifier can be fitted to train, or train and val, not {self.refit_splits}.")
 
@@ -196,6 +202,7 @@ class Config:
             second_stages=(),
             second_seed=alone.second_seed,
             second_asked=alone.second_asked,
+            third_pretrained=False,
             distilled_stages=(),
             distilled_seed=alone.distilled_seed,
             distilled_share=alone.distilled_share,
@@ -204,7 +211,20 @@ class Config:
         )
         if not self.second_stages:
             return (first,)
-        return first, replace(first, seed=self.second_seed, stages=self.second_stages, average=())
+        second = replace(first, seed=self.second_seed, stages=self.second_stages, average=())
+        if not self.third_pretrained:
+            return first, second
+        # Nothing is trained, so no normalisation has to learn along.
+        third = replace(
+            first,
+            seed=self.second_seed + 1,
+            stages=(replace(self.stages[-1], epochs=0),),
+            average=(),
+            normalized_from=None,
+            refit_as_served=True,
+            refit_views=1,
+        )
+        return first, second, third
 
     def distilled(self) -> "Config | None":
         """Returns the settings of the network that learns from the others, as those of a run of its own, if any."""
@@ -319,5 +339,6 @@ SMOKE = Config(
         Stage(epochs=1, size=224, learning_rate=2e-5, augmentation=0.1),
     ),
     second_seed=1,
+    third_pretrained=True,
     limit_per_source=3,
 )

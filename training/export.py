@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from detector.faces import BoundingBox
 from detector.predictor import (
     SECOND_WEIGHTS,
+    THIRD_WEIGHTS,
     WEIGHTS,
     DecisionRule,
     LiteRTClassifier,
     ModelSpec,
+    OtherNetwork,
     SecondOpinion,
     golden_picture,
     load_predictor,
@@ -36,7 +38,7 @@ PARITY_TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """When a second network is asked: `SecondOpinion`, less what follows from its weights."""
+    """When others than the first network are asked: `SecondOpinion`, less what follows from weights."""
 
     between: tuple[float, float]
     of_reals: float
@@ -59,36 +61,38 @@ def export(
     In between, the folder holds weights of another spec, which serving refuses by their SHA-256.
 
     Args:
-        models: One or two that `training.train.train` returned.
-        calibration: Folded into the weights of both, whose mean it was fitted to.
+        models: One to three that `training.train.train` returned.
+        calibration: Folded into the weights of all, whose mean it was fitted to.
         usual_maps: What `mean_map` returned for each; subtracted from its class-activation maps.
         model_dir: The model's folder.
         uncertain_band: (low, high) in real_probability; saved in the spec.
         config: Saved in the spec.
         data_version: SHA-256 of the manifest.
-        asked: When the second of two is asked.
+        asked: When those after the first are asked.
 
     Raises:
-        ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`; or there are two networks and it is not
-            said when the second is asked, or the other way round.
+        ValueError: Keras and LiteRT differ by more than `PARITY_TOLERANCE`; or there are several networks and it is not
+            said when those after the first are asked, or the other way round.
     """
-    if len(models) != (1 if asked is None else 2):
-        raise ValueError(f"There are {len(models)} networks, and the second is asked as follows: {asked}.")
+    if len(models) not in ((1,) if asked is None else (2, 3)):
+        raise ValueError(f"There are {len(models)} networks, and the others are asked as follows: {asked}.")
     # One bias leads from the mean of a map to the logit, whichever network drew it.
     level = float(usual_maps[0].mean())
     exported = [
         _converted(serving_model(model, calibration, usual_map - usual_map.mean() + level))
         for model, usual_map in zip(models, usual_maps, strict=True)
     ]
-    (weights, golden_probability), *others = exported
+    (weights, golden_probability), *exported_others = exported
+    others = [OtherNetwork(hashlib.sha256(each).hexdigest(), golden) for each, golden in exported_others]
     second = None
     if asked is not None:
         second = SecondOpinion(
             asked_between=list(asked.between),
             asked_of_reals=asked.of_reals,
             asked_of_fakes=asked.of_fakes,
-            weights_sha256=hashlib.sha256(others[0][0]).hexdigest(),
-            golden_fake_probability=others[0][1],
+            weights_sha256=others[0].weights_sha256,
+            golden_fake_probability=others[0].golden_fake_probability,
+            third=others[1] if len(others) > 1 else None,
         )
     digest = hashlib.sha256(b"".join(each for each, _golden in exported)).hexdigest()
     spec = ModelSpec(
@@ -112,10 +116,11 @@ def export(
         second_opinion=second,
     )
     model_dir.mkdir(parents=True, exist_ok=True)
-    for name, (content, _golden) in zip((WEIGHTS, SECOND_WEIGHTS), exported, strict=False):
+    names = (WEIGHTS, SECOND_WEIGHTS, THIRD_WEIGHTS)
+    for name, (content, _golden) in zip(names, exported, strict=False):
         write_atomically(model_dir / name, content)
-    if second is None:
-        (model_dir / SECOND_WEIGHTS).unlink(missing_ok=True)
+    for name in names[len(exported) :]:
+        (model_dir / name).unlink(missing_ok=True)
     write_atomically(model_dir / "spec.json", (json.dumps(asdict(spec), indent=2) + "\n").encode())
     load_predictor(model_dir)
     return spec

@@ -335,7 +335,10 @@ def learnt(
         if finished.is_file():
             model.load_weights(finished)
             continue
-        _fit_stage(model, backbone, config, number, pictures, validation, run_dir, teachers=teachers, workers=workers)
+        if config.stages[number].epochs:
+            _fit_stage(
+                model, backbone, config, number, pictures, validation, run_dir, teachers=teachers, workers=workers
+            )
         _save(model, finished)
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
@@ -699,8 +702,9 @@ def train_all(config: Config, run_dir: Path, *, faces_dir: Path = FACES_DIR, pro
 
 
 def _run_dirs(config: Config, run_dir: Path) -> list[Path]:
-    """Returns where each network trains: the second's folder is beside the first's, whose cache it shares."""
-    return [run_dir, run_dir.with_name(f"{run_dir.name}-second")][: len(config.networks())]
+    """Returns where each network trains: the others' folders are beside the first's, whose cache they share."""
+    others = [run_dir.with_name(f"{run_dir.name}-{name}") for name in ("second", "third")]
+    return [run_dir, *others][: len(config.networks())]
 
 
 def _served_dirs(config: Config, run_dir: Path) -> list[Path]:

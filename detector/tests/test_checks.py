@@ -112,7 +112,7 @@ def test_a_broken_model_is_an_error_of_the_deployment(settings: Settings, tmp_pa
     (problem,) = checks.check_model(None)
     assert problem.id == "detector.E001"
     assert str(settings.MODEL_DIR) in str(problem.hint)
-    assert all(name in str(problem.hint) for name in ("spec.json", "model.tflite", "second.tflite"))
+    assert all(name in str(problem.hint) for name in ("spec.json", "model.tflite", "second.tflite", "third.tflite"))
     assert found() == []
     with pytest.raises(ImproperlyConfigured, match=r"detector\.E001: No verdict can be given"):
         checks.require_sound_setup()

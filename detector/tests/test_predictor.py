@@ -24,9 +24,10 @@ from detector.predictor import (
     DecisionRule,
     LiteRTClassifier,
     ModelSpec,
+    OtherNetwork,
     Predictor,
     SecondOpinion,
-    TwoNetworks,
+    SeveralNetworks,
     Verdict,
     get_predictor,
     golden_picture,
@@ -150,7 +151,7 @@ def test_where_the_band_begins_and_ends(fake_probability: float, verdict: Verdic
 )
 def test_a_second_opinion_is_asked_where_the_first_is_not_sure(first: float, asked: bool, result: float) -> None:
     second = FakeClassifier(0.5, cam=1.0)
-    both = TwoNetworks(FakeClassifier(first, cam=3.0), second, asked_between=(0.05, 0.8))
+    both = SeveralNetworks(FakeClassifier(first, cam=3.0), second, asked_between=(0.05, 0.8))
 
     probability, cam = both(np.zeros((64, 64, 3), np.uint8))
 
@@ -159,9 +160,22 @@ def test_a_second_opinion_is_asked_where_the_first_is_not_sure(first: float, ask
     assert cam == pytest.approx(2.0 if asked else 3.0)
 
 
+def test_a_third_is_asked_with_the_second_and_all_count_alike() -> None:
+    others = [FakeClassifier(0.5, cam=1.0), FakeClassifier(0.5, cam=2.0)]
+    networks = SeveralNetworks(FakeClassifier(1 / 9, cam=6.0), *others, asked_between=(0.05, 0.8))
+
+    probability, cam = networks(np.zeros((64, 64, 3), np.uint8))
+
+    assert [len(each.seen) for each in others] == [1, 1]
+    assert probability == pytest.approx(1 / 3)  # odds 1/8, 1 and 1: their geometric mean is 1/2
+    assert cam == pytest.approx(3.0)
+    SeveralNetworks(FakeClassifier(0.9), *others, asked_between=(0.05, 0.8))(np.zeros((64, 64, 3), np.uint8))
+    assert [len(each.seen) for each in others] == [1, 1]
+
+
 @pytest.mark.parametrize("opinion", [0.0, 1.0])
 def test_a_second_opinion_that_is_beyond_float32_is_a_number(opinion: float) -> None:
-    both = TwoNetworks(FakeClassifier(0.5), FakeClassifier(opinion), asked_between=(0.05, 0.8))
+    both = SeveralNetworks(FakeClassifier(0.5), FakeClassifier(opinion), asked_between=(0.05, 0.8))
     probability, _cam = both(np.zeros((64, 64, 3), np.uint8))
     assert probability == pytest.approx(opinion, abs=0.001)
     assert 0.0 < probability < 1.0
@@ -171,7 +185,7 @@ def test_without_the_second_opinion_that_it_needs_there_is_no_score() -> None:
     def broken(face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         raise AnalysisFailed("LiteRT failed.")
 
-    both = TwoNetworks(FakeClassifier(0.5), broken, asked_between=(0.05, 0.8))
+    both = SeveralNetworks(FakeClassifier(0.5), broken, asked_between=(0.05, 0.8))
     with pytest.raises(AnalysisFailed):
         both(np.zeros((64, 64, 3), np.uint8))
 
@@ -407,6 +421,17 @@ def pair_dir(model_dir: Path) -> Path:
     return model_dir
 
 
+@pytest.fixture
+def trio_dir(pair_dir: Path) -> Path:
+    """The same with a third: the first once more."""
+    shutil.copy(pair_dir / "model.tflite", pair_dir / "third.tflite")
+    spec = ModelSpec.load(pair_dir / "spec.json")
+    assert spec.second_opinion is not None
+    third = OtherNetwork(spec.weights_sha256, spec.golden_fake_probability)
+    changed_spec(pair_dir, second_opinion=asdict(replace(spec.second_opinion, third=third)))
+    return pair_dir
+
+
 def changed_spec(model_dir: Path, **values: Any) -> None:
     path = model_dir / "spec.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
@@ -504,6 +529,33 @@ def test_two_networks_of_one_mind_say_what_one_says(pair_dir: Path) -> None:
 
     assert both.fake_probability == pytest.approx(alone.fake_probability, abs=1e-6)
     assert both.cam == pytest.approx(alone.cam, abs=1e-5)
+
+
+@pytest.mark.model
+def test_the_third_network_is_checked_as_the_first_is(trio_dir: Path) -> None:
+    image = decode_image(astronaut_jpeg())
+    second = json.loads((trio_dir / "spec.json").read_text())["second_opinion"]
+    predictor = load_predictor(trio_dir)
+    changed_spec(trio_dir, second_opinion={name: value for name, value in second.items() if name != "third"})
+    pair = load_predictor(trio_dir)  # as specs of two networks were written before there were three
+    probability, of_pair = (each.predict(image).faces[0].fake_probability for each in (predictor, pair))
+    assert probability == pytest.approx(of_pair, abs=1e-6)
+
+    third = second["third"]
+    changed_spec(trio_dir, second_opinion={**second, "third": {**third, "golden_fake_probability": 0.123}})
+    with pytest.raises(ModelUnavailable, match=r"self-test gave .* 0\.123"):
+        load_predictor(trio_dir)
+    changed_spec(trio_dir, second_opinion={**second, "third": {**third, "weights_sha256": "0" * 64}})
+    with pytest.raises(ModelUnavailable, match=r"third\.tflite has SHA-256"):
+        load_predictor(trio_dir)
+    for broken in ({"weights_sha256": "0" * 64}, "third.tflite"):
+        changed_spec(trio_dir, second_opinion={**second, "third": broken})
+        with pytest.raises(ModelUnavailable, match="lacks .*golden_fake_probability"):
+            load_predictor(trio_dir)
+    changed_spec(trio_dir, second_opinion=second)
+    (trio_dir / "third.tflite").unlink()
+    with pytest.raises(ModelUnavailable, match=r"can't be read.*third\.tflite"):
+        load_predictor(trio_dir)
 
 
 @pytest.mark.model

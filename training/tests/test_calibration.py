@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.predictor import Classifier, DecisionRule, TwoNetworks
+from detector.predictor import Classifier, DecisionRule, SeveralNetworks
 from training.calibration import BAND_ERROR, REAL_ACC_TARGET, Calibration, fit, fit_band, joined
 from training.metrics import expected_calibration_error
 
@@ -83,8 +83,10 @@ def test_where_no_answer_is_safe_all_are_uncertain() -> None:
     assert fit_band(fake_probability, y_true, rule=RULE) == (0.0, 1.0)
 
 
-def test_serving_joins_two_networks_as_their_calibration_did() -> None:
-    first, second = np.array([[-6.0, 3.0], [-2.0, 3.0], [1.0, -4.0], [4.9, 0.0], [5.5, -9.0]]).T
+@pytest.mark.parametrize("count", [2, 3])
+def test_serving_joins_networks_as_their_calibration_did(count: int) -> None:
+    logits = np.array([[-6.0, 3.0, 1.0], [-2.0, 3.0, -4.0], [1.0, -4.0, 9.0], [4.9, 0.0, 2.0], [5.5, -9.0, -9.0]])
+    networks = list(logits[:, :count].T)
     calibration = Calibration(temperature=1.7, bias=-1.9, prior=0.13)
     between = (-4.0, 5.0)
     low, high = calibration.probabilities(np.array(between)).tolist()
@@ -94,9 +96,11 @@ def test_serving_joins_two_networks_as_their_calibration_did() -> None:
         return lambda face: (probability, np.zeros((7, 7), np.float32))
 
     served = [
-        TwoNetworks(network(one), network(other), asked_between=(low, high))(np.zeros((64, 64, 3), np.uint8))[0]
-        for one, other in zip(first, second, strict=True)
+        SeveralNetworks(*(network(each) for each in row), asked_between=(low, high))(np.zeros((64, 64, 3), np.uint8))[0]
+        for row in zip(*networks, strict=True)
     ]
 
-    assert served == pytest.approx(calibration.probabilities(joined(first, second, between=between)).tolist())
-    assert joined(first, second, between=between).tolist() == [-6.0, 0.5, -1.5, 2.45, 5.5]
+    together = joined(*networks, between=between)
+    assert served == pytest.approx(calibration.probabilities(together).tolist())
+    expected = {2: [-6.0, 0.5, -1.5, 2.45, 5.5], 3: [-6.0, -1.0, 2.0, 2.3, 5.5]}
+    assert together.tolist() == pytest.approx(expected[count])

@@ -45,6 +45,17 @@ def test_a_second_network_is_spoken_of_where_there_is_one(tmp_path: Path, is_pai
     assert ("25 % in the second network's)" in text) is is_pair
 
 
+@pytest.mark.parametrize("is_trio", [False, True])
+def test_a_third_network_is_spoken_of_where_there_is_one(tmp_path: Path, is_trio: bool) -> None:
+    second = {"asked_between": [0.017, 0.723], "asked_of_reals": 0.41, "asked_of_fakes": 0.38}
+    third = {"weights_sha256": "0" * 64, "golden_fake_probability": 0.5}
+
+    text = card(tmp_path, second_opinion={**second, "third": third if is_trio else None})
+
+    assert ("`model.tflite`, `second.tflite` and `third.tflite`" in text) is is_trio
+    assert ("A third is ImageNet's as it is" in text) is is_trio
+
+
 @pytest.mark.parametrize("is_distilled", [False, True])
 def test_teachers_are_spoken_of_where_there_were_any(tmp_path: Path, is_distilled: bool) -> None:
     stage = {"pseudo_fake_share": 0.25}

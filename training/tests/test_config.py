@@ -29,7 +29,8 @@ def test_the_last_stage_trains_what_is_served(config: Config) -> None:
     for each in config.networks():
         assert each.stages[-1].size == 224
         # A high rate needs batch normalisation, or to leave the lower layers alone.
-        assert each.normalized_from is not None or each.stages[0].train_from > 0
+        is_trained = any(stage.epochs for stage in each.stages)
+        assert each.normalized_from is not None or each.stages[0].train_from > 0 or not is_trained
 
 
 def test_margins_survive_json() -> None:
@@ -58,6 +59,39 @@ def test_a_second_network_has_its_own_seed_and_stages_and_nothing_else_of_its_ow
     assert first == Config(stages=(stage,), average=((0, 1.0),), refit=1e-3)
     assert second == replace(first, seed=7, stages=(other,), average=())
     assert first.networks() == (first,)
+
+
+def test_a_third_network_is_never_trained_and_fitted_to_pictures_as_served_too() -> None:
+    stage, other = Stage(epochs=1, size=96, learning_rate=0.1), Stage(epochs=2, size=224, learning_rate=0.2)
+    config = Config(
+        stages=(stage, other),
+        normalized_from=3,
+        refit=1e-3,
+        refit_views=2,
+        second_stages=(other,),
+        second_seed=7,
+        third_pretrained=True,
+    )
+    assert Config.from_json(json.dumps(config.to_dict())) == config
+
+    first, second, third = config.networks()
+
+    assert (first, second) == replace(config, third_pretrained=False).networks()
+    assert third == replace(
+        first,
+        seed=8,
+        stages=(replace(other, epochs=0),),
+        normalized_from=None,
+        refit_as_served=True,
+        refit_views=1,
+    )
+
+
+def test_a_third_network_needs_a_second_and_a_fit() -> None:
+    stage = Stage(epochs=1, size=96, learning_rate=0.1)
+    for lacking in ({"refit": 1e-3}, {"second_stages": (stage,)}):
+        with pytest.raises(ValueError, match="third"):
+            Config(third_pretrained=True, **lacking)
 
 
 def test_a_distilled_network_has_teachers_that_never_learn_from_val() -> None:

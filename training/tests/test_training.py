@@ -60,10 +60,13 @@ def test_a_smoke_run_writes_a_model_that_serving_accepts(smoke: tuple[Path, Path
     assert second.weights_sha256 != predictor.spec.weights_sha256
     assert 0 < second.asked_between[0] < second.asked_between[1] < 1
     assert second.asked_of_reals > 0
+    assert second.third is not None
+    assert second.third.weights_sha256 not in (predictor.spec.weights_sha256, second.weights_sha256)
     assert (model_dir / "model.tflite").stat().st_size > 8_000_000
     assert {each.name for each in model_dir.iterdir()} == {
         "model.tflite",
         "second.tflite",
+        "third.tflite",
         "spec.json",
         "metrics.json",
         "README.md",
