@@ -100,6 +100,7 @@ class Config:
         third_pretrained: Whether a third network is asked with the second: ImageNet's as it is, only its classifiers
             fitted, to each picture as served, mirrored and lightly augmented. It knows no training picture by heart,
             and errs on others still.
+        third_seed: Its seed.
         precision: Keras' policy for the types of all layers but the first and the last. mixed_bfloat16 is meant for
             GPUs; on two cores TensorFlow is slower with it (training/history.md).
         distilled_stages: The schedule of a network that begins where the first ended and learns from the mean of all
@@ -177,6 +178,7 @@ class Config:
     second_seed: int = 0
     second_asked: tuple[float, float] = (-4.0, 5.0)
     third_pretrained: bool = False
+    third_seed: int = 0
     precision: str = "float32"
     distilled_stages: tuple[Stage, ...] = ()
     distilled_seed: int = 0
@@ -203,6 +205,7 @@ class Config:
             second_seed=alone.second_seed,
             second_asked=alone.second_asked,
             third_pretrained=False,
+            third_seed=alone.third_seed,
             distilled_stages=(),
             distilled_seed=alone.distilled_seed,
             distilled_share=alone.distilled_share,
@@ -217,7 +220,7 @@ class Config:
         # Nothing is trained, so no normalisation has to learn along.
         third = replace(
             first,
-            seed=self.second_seed + 1,
+            seed=self.third_seed,
             stages=(replace(self.stages[-1], epochs=0),),
             average=(),
             normalized_from=None,
@@ -340,5 +343,6 @@ SMOKE = Config(
     ),
     second_seed=1,
     third_pretrained=True,
+    third_seed=2,
     limit_per_source=3,
 )
