@@ -31,6 +31,7 @@ def write_card(model_dir: Path) -> None:
         **_networks(spec.get("second_opinion")),
         distilled=_distilled(spec["config"]),
         sources=_sources(spec["config"]),
+        views=_views(spec["config"]),
         blends=_blends(spec["config"]),
         n_train=f"{metrics['n_train']:,}",
         data_version=spec["data_version"][:12],
@@ -95,6 +96,15 @@ def _sources(config: dict[str, Any]) -> str:
     if not config.get("refit_sources"):
         return ""
     return ", and\n  another of the sources, genuine and fake pictures apart (the mean of both log odds counts)"
+
+
+def _views(config: dict[str, Any]) -> str:
+    """Returns how the last fit sees each picture."""
+    views = ["as served", "mirrored"] if config.get("refit_as_served") else []
+    count = config.get("refit_views", 1)
+    views += {0: [], 1: ["once lightly augmented"]}.get(count, [f"{count} times lightly augmented"])
+    *others, last = views
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _blends(config: dict[str, Any]) -> str:

@@ -98,8 +98,7 @@ class Config:
         second_seed: Its seed.
         second_asked: Between which uncalibrated logits of the first it is asked.
         third_pretrained: Whether a third network is asked with the second: ImageNet's as it is, only its classifiers
-            fitted, to each picture as served, mirrored and lightly augmented. It knows no training picture by heart,
-            and errs on others still.
+            fitted. It knows no training picture by heart, and errs on others still.
         third_seed: Its seed.
         precision: Keras' policy for the types of all layers but the first and the last. mixed_bfloat16 is meant for
             GPUs; on two cores TensorFlow is slower with it (training/history.md).
@@ -224,8 +223,6 @@ class Config:
             stages=(replace(self.stages[-1], epochs=0),),
             average=(),
             normalized_from=None,
-            refit_as_served=True,
-            refit_views=1,
         )
         return first, second, third
 
@@ -295,7 +292,8 @@ FULL = Config(
     normalized_from=3,
     refit=1e-3,
     refit_sources=True,
-    refit_views=2,
+    refit_views=1,
+    refit_as_served=True,
     refit_splits=("train", "val"),
     second_stages=(
         replace(_STAGES[0], epochs=6, matched_boost=1.8),
@@ -304,6 +302,9 @@ FULL = Config(
         replace(_SECOND_LARGER[1], epochs=8),
     ),
     second_seed=20261130,
+    second_asked=(-5.0, 5.0),
+    third_pretrained=True,
+    third_seed=20261201,
 )
 
 # Every stage of a run on a few pictures, in a few minutes: shows that the code works, not that the model does.

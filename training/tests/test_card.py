@@ -56,6 +56,22 @@ def test_a_third_network_is_spoken_of_where_there_is_one(tmp_path: Path, is_trio
     assert ("A third is ImageNet's as it is" in text) is is_trio
 
 
+@pytest.mark.parametrize(
+    ("as_served", "others", "said"),
+    [
+        (False, 2, "2 times lightly augmented"),
+        (True, 0, "as served and mirrored"),
+        (True, 1, "as served, mirrored and once lightly augmented"),
+    ],
+)
+def test_how_the_last_fit_saw_the_pictures_is_said(tmp_path: Path, as_served: bool, others: int, said: str) -> None:
+    config = {"stages": [{"pseudo_fake_share": 0.3}], "pseudo_fake_share": 0.15}
+
+    text = card(tmp_path, config={**config, "refit_as_served": as_served, "refit_views": others})
+
+    assert f"each picture of training and `val`, {said}." in text
+
+
 @pytest.mark.parametrize("is_distilled", [False, True])
 def test_teachers_are_spoken_of_where_there_were_any(tmp_path: Path, is_distilled: bool) -> None:
     stage = {"pseudo_fake_share": 0.25}

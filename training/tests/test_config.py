@@ -61,7 +61,7 @@ def test_a_second_network_has_its_own_seed_and_stages_and_nothing_else_of_its_ow
     assert first.networks() == (first,)
 
 
-def test_a_third_network_is_never_trained_and_fitted_to_pictures_as_served_too() -> None:
+def test_a_third_network_is_never_trained_but_fitted_like_the_others() -> None:
     stage, other = Stage(epochs=1, size=96, learning_rate=0.1), Stage(epochs=2, size=224, learning_rate=0.2)
     config = Config(
         stages=(stage, other),
@@ -83,8 +83,6 @@ def test_a_third_network_is_never_trained_and_fitted_to_pictures_as_served_too()
         seed=9,
         stages=(replace(other, epochs=0),),
         normalized_from=None,
-        refit_as_served=True,
-        refit_views=1,
     )
 
 
