@@ -5,7 +5,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from training.calibration import REAL_ACC_TARGET
+from training.calibration import BAND_ERROR, REAL_ACC_TARGET
 from training.figures import draw
 from training.metrics import METRICS
 
@@ -25,6 +25,7 @@ def write_card(model_dir: Path) -> None:
         version=spec["version"],
         prior=f"{spec['calibration']['prior']:.0%}",
         real_acc_target=f"{REAL_ACC_TARGET:.0%}",
+        band_error=f"{BAND_ERROR:.0%}",
         band_low=f"{spec['uncertain_band'][0]:.1%}",
         band_high=f"{spec['uncertain_band'][1]:.1%}",
         temperature=f"{spec['calibration']['temperature']:.3f}",
@@ -58,8 +59,8 @@ def _networks(second: dict[str, Any] | None) -> dict[str, str]:
         return {"second": "", "weights": "`model.tflite`", "classifier": "the classifier", "joined": ""}
     low, high = second["asked_between"]
     third = (
-        "  A third is ImageNet's as it is, with classifiers of its own: it was never trained on faces, knows no\n"
-        "  training picture by heart, and is asked with the second.\n"
+        "  A third is ImageNet's as it is, with classifiers of its own: it was never trained on faces, which makes\n"
+        "  its errors others still, and is asked with the second.\n"
     )
     return {
         "second": (

@@ -98,7 +98,7 @@ class Config:
         second_seed: Its seed.
         second_asked: Between which uncalibrated logits of the first it is asked.
         third_pretrained: Whether a third network is asked with the second: ImageNet's as it is, only its classifiers
-            fitted. It knows no training picture by heart, and errs on others still.
+            fitted. Never trained on faces, it errs on others still.
         third_seed: Its seed.
         precision: Keras' policy for the types of all layers but the first and the last. mixed_bfloat16 is meant for
             GPUs; on two cores TensorFlow is slower with it (training/history.md).

@@ -260,20 +260,31 @@ def test_the_baseline_is_measured_on_the_same_folds(smoke: tuple[Path, Path]) ->
     assert "frozen_head: without fake_gan" in (model_dir / "README.md").read_text()
 
 
-def test_an_interrupted_run_goes_on_from_its_last_stage(smoke: tuple[Path, Path]) -> None:
-    run_dir, model_dir = smoke
+RESUMED = """
+import sys
+from pathlib import Path
+from training.config import SMOKE
+from training.train import train_all
+print(len(train_all(SMOKE, Path(sys.argv[1]))))
+"""
+
+
+def test_an_interrupted_run_goes_on_from_its_last_stage(smoke: tuple[Path, Path], tmp_path: Path) -> None:
+    run_dir, _model_dir = smoke
     for name in ("stage_2.weights.h5", "stage_2.csv", "refit.weights.h5", "held_out_logits.json"):
         (run_dir / name).unlink()
     shutil.rmtree(run_dir / "stage_2")
-    first, second = ((run_dir / f"stage_{number}.weights.h5").stat().st_mtime_ns for number in (0, 1))
+    others = [run_dir.with_name(f"smoke-{name}") / "refit.weights.h5" for name in ("second", "third")]
+    finished = [run_dir / "stage_0.weights.h5", run_dir / "stage_1.weights.h5", *others]
+    before = [each.stat().st_mtime_ns for each in finished]
 
-    run_module("training.train", "--smoke", "--run-dir", str(run_dir), "--model-dir", str(model_dir))
+    assert run_script(tmp_path, RESUMED, str(run_dir))[-1] == "3"
 
     assert (run_dir / "stage_2.weights.h5").is_file()
     assert len((run_dir / "stage_2.csv").read_text().splitlines()) == 2  # the heading, and its epoch
     assert (run_dir / "held_out_logits.json").is_file()
-    assert (run_dir / "stage_0.weights.h5").stat().st_mtime_ns == first
-    assert (run_dir / "stage_1.weights.h5").stat().st_mtime_ns == second
+    assert (run_dir / "refit.weights.h5").is_file()
+    assert [each.stat().st_mtime_ns for each in finished] == before
 
 
 def test_another_config_in_the_same_run_folder_is_refused(smoke: tuple[Path, Path], tmp_path: Path) -> None:
