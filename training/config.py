@@ -92,6 +92,7 @@ class Config:
             of what its features are worth on others. With them, calibration rests on `refit_folds` more fits, each
             without a part of `val`.
         refit_folds: In how many parts.
+        refit_iterations: At most so many steps of the fit to `train` alone, and of those that begin where it ended.
         second_stages: The schedule of a second network, whose errors differ because its seed and its stages do; it is
             asked where the first is not sure, and their mean counts (Lakshminarayanan et al., "Simple and Scalable
             Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Empty: there is none.
@@ -173,6 +174,7 @@ class Config:
     refit_as_served: bool = False
     refit_splits: tuple[str, ...] = ("train",)
     refit_folds: int = 3
+    refit_iterations: tuple[int, int] = (150, 60)
     second_stages: tuple[Stage, ...] = ()
     second_seed: int = 0
     second_asked: tuple[float, float] = (-4.0, 5.0)
@@ -260,7 +262,7 @@ class Config:
             values[key] = tuple(replace(stage, margins=(stage.margins[0], stage.margins[1])) for stage in stages)
         if "average" in values:
             values["average"] = tuple((number, share) for number, share in values["average"])
-        for key in {"refit_splits", "second_asked"} & set(values):
+        for key in {"refit_splits", "refit_iterations", "second_asked"} & set(values):
             values[key] = tuple(values[key])
         return cls(**values)
 
@@ -338,6 +340,7 @@ SMOKE = Config(
     refit_views=1,
     refit_as_served=True,
     refit_splits=("train", "val"),
+    refit_iterations=(30, 10),
     second_stages=(
         Stage(epochs=4, size=96, learning_rate=1e-3, train_from=0.66, augmentation=0.1),
         Stage(epochs=1, size=224, learning_rate=2e-5, augmentation=0.1),

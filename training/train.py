@@ -63,8 +63,6 @@ from training.regression import ANY_FAKE, fit_kinds
 _LEAST_DEVIATION = 0.05
 # How the pictures are drawn that the classifier is fitted to: close to what is served.
 _REFIT_AUGMENTATION, _REFIT_MARGINS = 0.3, (1.3, 1.9)
-# Of the fit to `train` alone, and of those that begin where it ended.
-_ITERATIONS, _FURTHER_ITERATIONS = 150, 60
 # In the run folder: network logits of the pictures of `val`, by path, each of a fit without the picture's group.
 _HELD_OUT = "held_out_logits.json"
 # In the run folder: (label, source) of the classes that the last classifier tells apart.
@@ -442,6 +440,7 @@ def refit(
         clean /= deviation
         part[~is_trained] = _parts([each.sample for each in validation], config.refit_folds, seed=config.seed)
     classifiers = fitted_classifiers(model)
+    iterations, further_iterations = config.refit_iterations
     for classifier, log_odds in classifiers:
         fitted = functools.partial(
             fit_kinds,
@@ -450,9 +449,9 @@ def refit(
             class_count=classifier.units,
             inverse_penalty=inverse_penalty,
         )
-        kernel, bias = fitted(np.tile(weights * is_trained, views), max_iterations=_ITERATIONS)
+        kernel, bias = fitted(np.tile(weights * is_trained, views), max_iterations=iterations)
         if clean is not None:
-            further = functools.partial(fitted, start=(kernel, bias), max_iterations=_FURTHER_ITERATIONS)
+            further = functools.partial(fitted, start=(kernel, bias), max_iterations=further_iterations)
             for fold in range(config.refit_folds):
                 of_others = further(np.tile(weights * (part != fold), views))
                 left_out = part[~is_trained] == fold

@@ -438,6 +438,7 @@ config = replace(
     average=(),
     normalized_from=None,
     refit=None,
+    third_pretrained=False,
     distilled_stages=(replace(stage, mixed_share=0.5, batch_size=8, learning_rate=0.0),),
     distilled_share=0.75,
 )
@@ -641,7 +642,7 @@ from training.config import SMOKE
 from training.train import train
 run_dir = Path(sys.argv[1])
 # Folded, the network would be another one than the stages hold.
-model = train(replace(SMOKE, refit=None, normalized_from=None, limit_per_source=1), run_dir)
+model = train(replace(SMOKE.networks()[0], refit=None, normalized_from=None, limit_per_source=1), run_dir)
 result = model.get_weights()
 means = [np.zeros_like(weight) for weight in result]
 for number, share in SMOKE.average:
