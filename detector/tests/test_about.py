@@ -39,13 +39,17 @@ def test_figures_come_from_the_model_s_folder(client: Client, model_dir: Path) -
 
 @pytest.mark.django_db
 def test_the_limits_are_those_that_were_measured(client: Client) -> None:
-    """On the model that ships: what a picture goes through hides fakes, and makes no genuine one look like a fake."""
+    """On the model that ships: what a picture goes through hides fakes; blur and darkness hurt genuine ones."""
     metrics = json.loads((ROOT / "models/mobilenet_v2/metrics.json").read_text())
     response = client.get(URL)
     assertContains(response, "<strong>Blurred, small or strongly compressed fakes</strong> pass as Real more often")
+    changes = metrics["delivery_test"]
     for delivery in ("blur", "halved", "jpeg_30"):
-        assert metrics["delivery_test"][delivery]["fake_acc_change"] < -0.05
-        assert metrics["delivery_test"][delivery]["real_acc_change"] > -0.005
+        assert changes[delivery]["fake_acc_change"] < -0.05
+    assertContains(response, "blurred or darkened ones somewhat more often, too")
+    costly = {delivery for delivery, row in changes.items() if row["real_acc_change"] < -0.01}
+    assert costly == {"blur", "brightness_0.7"}
+    assert min(row["real_acc_change"] for row in changes.values()) > -0.03
     assertContains(response, "portraits framed as generators frame theirs, and frames of videos")
     sources = metrics["tables"]["test"]["by_source"]
     genuine = {name: row["real_acc"] for name, row in sources.items() if row["n_real"] >= 50}
