@@ -31,7 +31,7 @@ MAX_FACES = 20
 # Longer side of a face's box in px of the upright original, below which no verdict on it is decided: of 40 px on, about
 # one in twenty decided answers was wrong on `test` reduced to such faces, as the band promises; of 20 px, one in eight.
 MIN_DECIDED_FACE_SIDE = 40
-WEIGHTS, SECOND_WEIGHTS, THIRD_WEIGHTS = "model.tflite", "second.tflite", "third.tflite"
+WEIGHT_FILES = ("model.tflite", "second.tflite", "third.tflite")
 _LEAST = 1e-7  # of a probability whose logit is taken
 
 
@@ -224,6 +224,13 @@ class ModelSpec:
     data_version: str
     config: dict[str, Any]
     second_opinion: SecondOpinion | None = None
+
+    @property
+    def networks(self) -> list[tuple[str, float]]:
+        """Each network's weights_sha256 and golden_fake_probability, in the order of `WEIGHT_FILES`."""
+        second = self.second_opinion
+        found = (self, second, second.third if second else None)
+        return [(each.weights_sha256, each.golden_fake_probability) for each in found if each is not None]
 
     @classmethod
     def load(cls, path: Path) -> "ModelSpec":
@@ -460,14 +467,9 @@ class Predictor:
         Raises:
             ModelUnavailable: The score differs by more than `SELF_TEST_TOLERANCE`.
         """
-        expected = [self.spec.golden_fake_probability]
-        if self.spec.second_opinion is not None:
-            expected.append(self.spec.second_opinion.golden_fake_probability)
-            if self.spec.second_opinion.third is not None:
-                expected.append(self.spec.second_opinion.third.golden_fake_probability)
         pixels = golden_picture()
         face = self._input(pixels, BoundingBox(0, 0, pixels.shape[1], pixels.shape[0]))
-        for network, wanted in zip(self._networks, expected, strict=True):
+        for network, (_sha256, wanted) in zip(self._networks, self.spec.networks, strict=True):
             try:
                 value, _cam = network(face)
             except AnalysisFailed as error:
@@ -553,17 +555,13 @@ def load_classifier(model_dir: Path, spec: ModelSpec, *, num_threads: int = 1) -
     Raises:
         ModelUnavailable: Weights are missing or altered.
     """
-
-    def network(name: str, sha256: str) -> LiteRTClassifier:
-        return LiteRTClassifier(_checked_weights(model_dir / name, sha256), num_threads=num_threads)
-
-    first = network(WEIGHTS, spec.weights_sha256)
-    if (second := spec.second_opinion) is None:
+    first, *others = (
+        LiteRTClassifier(_checked_weights(model_dir / name, sha256), num_threads=num_threads)
+        for name, (sha256, _golden) in zip(WEIGHT_FILES, spec.networks, strict=False)
+    )
+    if spec.second_opinion is None:
         return first
-    others = [network(SECOND_WEIGHTS, second.weights_sha256)]
-    if second.third is not None:
-        others.append(network(THIRD_WEIGHTS, second.third.weights_sha256))
-    low, high = second.asked_between
+    low, high = spec.second_opinion.asked_between
     return SeveralNetworks(first, *others, asked_between=(low, high))
 
 

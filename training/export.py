@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from detector.faces import BoundingBox
 from detector.predictor import (
-    SECOND_WEIGHTS,
-    THIRD_WEIGHTS,
-    WEIGHTS,
+    WEIGHT_FILES,
     DecisionRule,
     LiteRTClassifier,
     ModelSpec,
@@ -116,10 +114,9 @@ def export(
         second_opinion=second,
     )
     model_dir.mkdir(parents=True, exist_ok=True)
-    names = (WEIGHTS, SECOND_WEIGHTS, THIRD_WEIGHTS)
-    for name, (content, _golden) in zip(names, exported, strict=False):
+    for name, (content, _golden) in zip(WEIGHT_FILES, exported, strict=False):
         write_atomically(model_dir / name, content)
-    for name in names[len(exported) :]:
+    for name in WEIGHT_FILES[len(exported) :]:
         (model_dir / name).unlink(missing_ok=True)
     write_atomically(model_dir / "spec.json", (json.dumps(asdict(spec), indent=2) + "\n").encode())
     load_predictor(model_dir)
