@@ -58,10 +58,13 @@ def _networks(second: dict[str, Any] | None) -> dict[str, str]:
     if second is None:
         return {"second": "", "weights": "`model.tflite`", "classifier": "the classifier", "joined": ""}
     low, high = second["asked_between"]
-    third = (
-        "  A third is ImageNet's as it is, with classifiers of its own: it was never trained on faces, which makes\n"
-        "  its errors others still, and is asked with the second.\n"
-    )
+    third, weights = "", "`model.tflite` and `second.tflite`"
+    if second.get("third"):
+        third = (
+            "  A third is ImageNet's as it is, with classifiers of its own: it was never trained on faces, which\n"
+            "  makes its errors others still, and is asked with the second.\n"
+        )
+        weights = "`model.tflite`, `second.tflite` and `third.tflite`"
     return {
         "second": (
             "- **A second opinion:** another network of the same architecture, trained from the same start with\n"
@@ -69,11 +72,9 @@ def _networks(second: dict[str, Any] | None) -> dict[str, str]:
             "  and the mean of all maps. It is asked where the first says between "
             f"{low:.1%} and {high:.1%}, which is so for\n"
             f"  {second['asked_of_reals']:.0%} of the reals and {second['asked_of_fakes']:.0%} of the fakes of `val`.\n"
-            f"{third if second.get('third') else ''}"
+            f"{third}"
         ),
-        "weights": "`model.tflite`, `second.tflite` and `third.tflite`"
-        if second.get("third")
-        else "`model.tflite` and `second.tflite`",
+        "weights": weights,
         "classifier": "each network's classifier",
         "joined": ", joined as in use",
     }

@@ -273,8 +273,8 @@ def _require_known(cls: type[Config | Stage], values: dict[str, Any]) -> None:
         raise ValueError(f"Unknown training settings: {', '.join(sorted(unknown))}.")
 
 
-# What `make train` runs: the three stages above, then the last two once more, longer; and the same for another network
-# that sees more of the sources with both classes, more of their counterparts and tighter crops.
+# What `make train` runs: the three stages above, then the last two once more, longer; the same for another network that
+# sees more of the sources with both classes, more of their counterparts and tighter crops; and ImageNet's as a third.
 _STAGES = Config().stages
 _SECOND_LARGER = (
     replace(_STAGES[1], matched_boost=1.7),
