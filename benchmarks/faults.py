@@ -10,6 +10,7 @@ import http.client
 import io
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -190,6 +191,15 @@ class BrokenSite:
             notes=len(self.notes()),
         )
 
+    def empty(self) -> None:
+        """Takes away what was stored, so that the small disk has room for the next fault whatever this one left."""
+        with contextlib.suppress(TimeoutError):  # what is left of a failed one is none of the next one's business
+            eventually(lambda: not self.notes(), "something was left half done")
+        with psycopg.connect(self.url.replace("postgres://", "postgresql://")) as connection:
+            connection.execute("DELETE FROM detector_detection")
+        for name in ("detections", "thumbnails", "pending"):
+            shutil.rmtree(self.media / name, ignore_errors=True)
+
     def recover(self, outcome: Outcome, since: float) -> Outcome:
         """Waits until an upload goes through again and nothing is half done, and fills in the rest of the outcome."""
         eventually(lambda: self.upload().status == 302, "no upload went through again")
@@ -300,14 +310,20 @@ def postgres_killed(site: BrokenSite) -> Outcome:
 
 
 def redis_killed(site: BrokenSite) -> Outcome:
-    """Redis ends; `serve` starts another."""
+    """Redis ends, and so does each that `serve` starts, until an upload was refused for it."""
     outcome = Outcome("Redis killed")
-    (server,) = (child for child in site.site.process.children() if "redis" in child.name())
+
+    def is_noticed() -> bool:
+        # One that is back before anybody asks for it is missed by nobody.
+        for child in site.site.process.children():
+            if "redis" in child.name():
+                child.kill()
+        return any(each.status == 503 for each in sent)
+
     with site.uploading(4) as sent:
         eventually(lambda: any(each.status == 302 for each in sent), "none went through")
-        server.kill()
+        eventually(is_noticed, "nobody noticed")
         since = time.monotonic()
-        eventually(lambda: any(each.status == 503 for each in sent), "nobody noticed")
         eventually(lambda: sent[-1].status == 302, "no upload went through again")
     outcome.sent = sent
     return site.recover(outcome, since)
@@ -539,6 +555,7 @@ def main() -> None:
         kind = "a small disk" if site.media.is_mount() else "a limit on file size"
         print(f'"Disk full" is {kind} here. files: without a row; rows: without a file.\n\n{HEADING}', flush=True)
         for name in options.faults or FAULTS:
+            site.empty()
             outcome = FAULTS[name](site)
             print(outcome.line(), flush=True)
             for figure, value in outcome.figures.items():

@@ -14,9 +14,15 @@ MOST_MEMORY = 1.3
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[BrokenSite]:
+def running() -> Iterator[BrokenSite]:
     with faults.broken_site() as site:
         yield site
+
+
+@pytest.fixture
+def site(running: BrokenSite) -> BrokenSite:
+    running.empty()
+    return running
 
 
 def assert_answers(site: BrokenSite, outcome: Outcome, *statuses: int) -> None:

@@ -178,7 +178,10 @@ class _Server:
                 announced = True
             if self.redis and self.redis.ended() and not self.stopping:
                 self.command.stderr.write("The private Redis ended; starting it again. Uploads are counted from zero.")
-                self.redis.start()
+                try:
+                    self.redis.launch()  # not waited for: should it end at once, it is started again in a second
+                except RedisNotStarted as error:
+                    self.command.stderr.write(f"{error}. {NO_REDIS_HINT}")
 
     def _end_gunicorn(self) -> None:
         if self.gunicorn is None or self.gunicorn.exitcode is not None:
