@@ -90,6 +90,9 @@ def _brightness(factor: float) -> Callable[[Image.Image], Image.Image]:
     return lambda image: image.point(lambda value: min(255, round(value * factor)))
 
 
+# Bootstrap samples of a split's own intervals.
+DRAWS = 1000
+
 # What happens to a picture on its way: social networks, messengers, screenshots.
 DELIVERIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "jpeg_75": _jpeg(75),
@@ -137,11 +140,11 @@ def score(
     return Scores(kept, np.array(values, np.float64), no_face)
 
 
-def table(scores: Scores, *, rule: DecisionRule, prior: float) -> dict[str, Any]:
+def table(scores: Scores, *, rule: DecisionRule, prior: float, draws: int = DRAWS) -> dict[str, Any]:
     """Returns the figures overall, by source, by generator and by kind of manipulation.
 
     A generator or kind of fakes is measured against all reals of the table; a source that holds one class has only the
-    figures that one class can give.
+    figures that one class can give. The overall intervals come from `draws` bootstrap samples, others from a fifth.
     """
 
     def row(chosen: NDArray[np.bool_], repeats: int) -> dict[str, Any]:
@@ -154,13 +157,13 @@ def table(scores: Scores, *, rule: DecisionRule, prior: float) -> dict[str, Any]
     def against_reals(name_of: Callable[[Sample], str]) -> dict[str, Any]:
         names = sorted({name_of(each) for each in scores.samples if each.label == 1})
         own = np.array([name_of(each) for each in scores.samples])
-        return {name: row((own == name) | (scores.y_true == 0), 200) for name in names}
+        return {name: row((own == name) | (scores.y_true == 0), draws // 5) for name in names}
 
     sources = np.array([each.source for each in scores.samples])
     both = len(set(scores.y_true.tolist())) == 2
     return {
-        "overall": {**row(np.ones(len(sources), bool), 1000), "n_no_face": scores.no_face},
-        "by_source": {source: row(sources == source, 200) for source in sorted(set(sources))},
+        "overall": {**row(np.ones(len(sources), bool), draws), "n_no_face": scores.no_face},
+        "by_source": {source: row(sources == source, draws // 5) for source in sorted(set(sources))},
         "by_generator": against_reals(lambda sample: sample.generator),
         "by_kind": against_reals(lambda sample: KINDS.get(sample.generator, "unknown")),
         "roc": roc_points(scores.y_true, scores.values) if both else [],
@@ -188,7 +191,8 @@ def evaluate_model(
     Args:
         model_dir: Holds model.tflite and spec.json; keys of metrics.json that are not measured here are kept.
         faces_dir: The folder with manifest.csv.
-        limit_per_source: Scores at most this many pictures of each split, source and label.
+        limit_per_source: Scores at most this many pictures of each split, source and label, with intervals from a
+            tenth of the draws.
         deliveries: Also measures `test` after each of `DELIVERIES`; else what was measured of the same network and
             pictures stays.
         held_out: Scores of `val` to use instead of what the model gives.
@@ -206,11 +210,12 @@ def evaluate_model(
     is_known = (metrics.get("model_version"), metrics.get("data_version")) == (spec.version, data_version)
     tables: dict[str, Any] = {}
     change: dict[str, Any] = metrics.get("delivery_test", {}) if keep and is_known and not deliveries else {}
+    draws = DRAWS if limit_per_source is None else DRAWS // 10
     splits = ["val", "test", "test_unseen"]
     if "val" in spec.config.get("refit_splits", ()):
         splits.remove("val")
         if held_out:
-            tables["val"] = table(held_out, rule=rule, prior=prior)
+            tables["val"] = table(held_out, rule=rule, prior=prior, draws=draws)
         elif metrics.get("model_version") == spec.version and "val" in metrics["tables"]:
             tables["val"] = metrics["tables"]["val"]
     for split in splits:
@@ -218,11 +223,11 @@ def evaluate_model(
         if not chosen:
             continue
         scores = score(predictor, faces_dir, chosen, title=split)
-        tables[split] = table(scores, rule=rule, prior=prior)
+        tables[split] = table(scores, rule=rule, prior=prior, draws=draws)
         others = scores.without(copies)
         if len(others.samples) < len(scores.samples):
             tables[split]["without_copies"] = table_row(
-                others.y_true, others.values, others.groups, rule=rule, prior=prior, repeats=1000
+                others.y_true, others.values, others.groups, rule=rule, prior=prior, repeats=draws
             )
     chosen = [sample for sample in samples if sample.split == "test"]
     if deliveries and chosen:

@@ -12,6 +12,8 @@ import pytest
 from benchmarks import soak
 from detector.predictor import get_predictor
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 NUMBER = r"-?\d+(?:\.\d+)?"
 

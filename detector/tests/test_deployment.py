@@ -47,6 +47,8 @@ from detector.tests.portraits import astronaut_jpeg
 from detector.tests.test_serve import eventually
 from detector.throttling import KNOWN_NETWORK_S
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))

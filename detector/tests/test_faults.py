@@ -8,7 +8,7 @@ import pytest
 from benchmarks import faults
 from benchmarks.faults import BrokenSite, Outcome
 
-pytestmark = [pytest.mark.model, pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.alone, pytest.mark.model, pytest.mark.redis, pytest.mark.postgres]
 
 MOST_MEMORY = 1.3
 

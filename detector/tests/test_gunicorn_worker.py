@@ -19,6 +19,8 @@ from detector import gunicorn_worker
 from detector.private_redis import dies_with_parent
 from detector.tests.test_serve import eventually
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60
 THREADS = 2

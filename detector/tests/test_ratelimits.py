@@ -18,6 +18,8 @@ from detector import ratelimits
 from detector.private_redis import PrivateRedis
 from detector.ratelimits import LimiterUnavailable, client_key, client_network, take_upload, upload_allowance
 
+pytestmark = pytest.mark.alone
+
 
 def make_request(address: str = "192.0.2.1", forwarded: str | None = None, user: User | None = None) -> HttpRequest:
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}

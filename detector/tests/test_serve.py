@@ -25,6 +25,8 @@ from pytest_django import Settings
 from detector import gunicorn_process, private_redis
 from detector.private_redis import PrivateRedis, dies_with_parent
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 START_TIMEOUT_S = 40

@@ -20,7 +20,7 @@ from detector.private_redis import PrivateRedis, dies_with_parent
 from detector.templatetags.display import seconds
 from detector.tests.factories import make_jpeg
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.alone, pytest.mark.redis]
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 40

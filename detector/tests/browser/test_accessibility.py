@@ -16,7 +16,7 @@ from detector import services
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import FakePredictor, make_detection, make_jpeg, make_review, make_user
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.alone, pytest.mark.redis]
 
 ROOT = Path(__file__).parents[3]
 SCHEMES = ["light", "dark"]

@@ -9,7 +9,7 @@ from detector.models import Detection, Review
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import make_detection, make_review, make_user
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.alone, pytest.mark.redis]
 
 
 @pytest.fixture

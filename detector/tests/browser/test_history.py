@@ -8,7 +8,7 @@ from pytest_django.fixtures import Settings
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import make_detection, make_jpeg, make_user
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.alone, pytest.mark.redis]
 
 
 def names(browser: Browser) -> list[str]:

@@ -9,7 +9,7 @@ from detector.predictor import get_predictor
 from detector.templatetags.display import percent
 from detector.tests.browser.conftest import Browser
 
-pytestmark = [pytest.mark.redis, pytest.mark.model]
+pytestmark = [pytest.mark.alone, pytest.mark.redis, pytest.mark.model]
 
 
 def test_a_portrait_goes_all_the_way_through_the_model_that_ships(

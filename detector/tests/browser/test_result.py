@@ -4,7 +4,7 @@ from django.utils import timezone
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import make_detection, make_face
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.alone, pytest.mark.redis]
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])

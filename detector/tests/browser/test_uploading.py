@@ -16,7 +16,7 @@ from detector.models import Detection
 from detector.tests.browser.conftest import Browser
 from detector.tests.factories import FakePredictor, make_jpeg, make_upload
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.alone, pytest.mark.redis]
 
 INPUT = "input[name=picture]"
 SUBMIT = "#upload-submit"
