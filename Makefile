@@ -49,7 +49,7 @@ migrationcheck: $(VENV)/.full  ## fail if a model change has no migration
 	$(CHECK_ENV) $(MANAGE) makemigrations --check --dry-run
 
 pytest: $(VENV)/.full  ## the test suite
-	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
 
 admin: $(VENV)/.web .env  ## create an account for /admin/

@@ -102,10 +102,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for fixture, marker in FIXTURE_MARKERS.items():
         if fixture in getattr(item, "fixturenames", ()):
             item.add_marker(marker)
-    # Where several processes share the tests, those of a file go to one, for the fixtures that they share. The tests of
-    # training share the smoke run alone.
-    if item.get_closest_marker("training") is None or "smoke" in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.hookimpl(trylast=True)

@@ -15,7 +15,7 @@ from detector.private_redis import PrivateRedis
 from detector.tests.factories import make_jpeg
 from detector.tests.test_serve import ROOT, Site, status_of
 
-pytestmark = [pytest.mark.model, pytest.mark.redis]
+pytestmark = [pytest.mark.alone, pytest.mark.model, pytest.mark.redis]
 
 BODY = (
     b'--b\r\nContent-Disposition: form-data; name="picture"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
