@@ -32,7 +32,7 @@ MAX_FACES = 20
 # one in twenty decided answers was wrong on `test` reduced to such faces, as the band promises; of 20 px, one in eight.
 MIN_DECIDED_FACE_SIDE = 40
 WEIGHT_FILES = ("model.tflite", "second.tflite", "third.tflite")
-_LEAST = 1e-7  # of a probability whose logit is taken
+_LEAST = 1e-7  # probability either way: float32's sigmoid reaches 0 and 1, which nothing is
 
 
 class Verdict(StrEnum):
@@ -84,7 +84,7 @@ class FacePrediction:
         bbox: The face, in px of the upright original.
         crop: The square that the network looked at, in px of the upright original.
         detection_score: The face detector's score, 0 to 1.
-        fake_probability: Calibrated, 0 to 1.
+        fake_probability: Calibrated, between 0 and 1.
         cam: (rows, columns) float32 class-activation map over `crop`: logit contributions, positive for fake; its mean
             plus `Predictor.cam_bias` is the logit of fake_probability.
     """
@@ -303,7 +303,7 @@ class LiteRTClassifier:
             raise ModelUnavailable("The model does not return one probability and one class-activation map.")
 
     def __call__(self, face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
-        """Returns fake_probability (0 to 1) and its (rows, columns) float32 map.
+        """Returns fake_probability (between 0 and 1, never either) and its (rows, columns) float32 map.
 
         Raises:
             AnalysisFailed: LiteRT failed, or its result is not a finite number.
@@ -316,7 +316,7 @@ class LiteRTClassifier:
         value = float(probability[0])
         if not (math.isfinite(value) and 0.0 <= value <= 1.0 and np.isfinite(cam).all()):
             raise AnalysisFailed("The network returned something that is not a probability.")
-        return value, cam
+        return min(max(value, _LEAST), 1.0 - _LEAST), cam
 
     def reserve(self, count: int) -> None:
         """Makes interpreters for so many calls at once."""
@@ -523,8 +523,7 @@ def _odds(share: float) -> float:
 
 
 def _logit(probability: float) -> float:
-    # float32's sigmoid reaches 0 and 1, whose logits are infinite.
-    return math.log(_odds(min(max(probability, _LEAST), 1.0 - _LEAST)))
+    return math.log(_odds(probability))
 
 
 def _sigmoid(logit: float) -> float:

@@ -173,14 +173,6 @@ def test_a_third_is_asked_with_the_second_and_all_count_alike() -> None:
     assert [len(each.seen) for each in others] == [1, 1]
 
 
-@pytest.mark.parametrize("opinion", [0.0, 1.0])
-def test_a_second_opinion_that_is_beyond_float32_is_a_number(opinion: float) -> None:
-    both = SeveralNetworks(FakeClassifier(0.5), FakeClassifier(opinion), asked_between=(0.05, 0.8))
-    probability, _cam = both(np.zeros((64, 64, 3), np.uint8))
-    assert probability == pytest.approx(opinion, abs=0.001)
-    assert 0.0 < probability < 1.0
-
-
 def test_without_the_second_opinion_that_it_needs_there_is_no_score() -> None:
     def broken(face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         raise AnalysisFailed("LiteRT failed.")
@@ -399,6 +391,18 @@ def test_a_broken_inference_gives_no_score(probability: float | None, monkeypatc
     classifier = LiteRTClassifier(b"", num_threads=1)
     with pytest.raises(AnalysisFailed):
         classifier(np.zeros((64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("opinion", [0.0, 1.0])
+def test_what_is_beyond_float32_is_no_certainty(opinion: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiteRTClassifier, "_runner", lambda _self: Runner(BrokenInterpreter(opinion)))
+    network = LiteRTClassifier(b"", num_threads=1)
+    both = SeveralNetworks(FakeClassifier(0.5), network, asked_between=(0.05, 0.8))
+    for classifier in (network, both):
+        probability, _cam = classifier(np.zeros((64, 64, 3), np.uint8))
+        assert probability == pytest.approx(opinion, abs=0.001)
+        assert 0.0 < probability < 1.0
+        assert DecisionRule().undecided().is_uncertain(probability)
 
 
 @pytest.fixture
