@@ -24,8 +24,11 @@ DATABASE_SENTENCE = "The database cannot be reached right now. Please try again 
 OVERLOADED_RETRY_AFTER_S = 2
 DATABASE_RETRY_AFTER_S = 10
 STORAGE_RETRY_AFTER_S = 300
-# No space, quota used up, file too large for the process or file system, broken or read-only disk.
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+# No space, quota used up, file too large for the process or file system, broken or read-only disk, or one whose server
+# forgot the file.
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
+# Of a file: another user's, or one whose server is away. Of anything else they say nothing of the store.
+FILE_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 
 READ_ONLY_TRANSACTION = "25006"  # PostgreSQL's code
 
@@ -64,8 +67,8 @@ def _is_read_only(error: BaseException | None) -> bool:
 
 
 def _is_of_storage(error: OSError) -> bool:
-    """Whether the store is full or broken, or is another user's; a file elsewhere that may not be read is our fault."""
-    if isinstance(error, PermissionError):
+    """Whether the store is full, broken, away or another user's; a file elsewhere that may not be read is our fault."""
+    if error.errno in FILE_ERRORS:
         return isinstance(error.filename, str) and Path(error.filename).is_relative_to(settings.MEDIA_ROOT)
     return error.errno in STORAGE_ERRORS
 

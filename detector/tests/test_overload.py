@@ -1,6 +1,7 @@
 """What is refused when there is more to do than fits, and what is told when something is missing."""
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -193,11 +194,22 @@ def test_a_store_that_may_not_be_written_to_is_an_outage(
     assert not Detection.objects.exists()
 
 
-@pytest.mark.parametrize("place", [(), ("/etc/a-key.pem",)])
-def test_any_other_error_is_still_one(
-    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH])
+def test_a_shared_store_that_is_away_is_an_outage(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     settings.ROOT_URLCONF = __name__
-    monkeypatch.setitem(FAULTS, "disk", OSError(errno.EACCES, "Permission denied", *place))
+    path = str(settings.MEDIA_ROOT / "detections" / "a.jpg")
+    monkeypatch.setitem(FAULTS, "disk", OSError(code, os.strerror(code), path))
+    assert client.get("/break/disk/").status_code == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ENOTCONN, errno.ETIMEDOUT])
+@pytest.mark.parametrize("place", [(), ("/etc/a-key.pem",)])
+def test_any_other_error_is_still_one(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...], code: int
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    monkeypatch.setitem(FAULTS, "disk", OSError(code, os.strerror(code), *place))
     client.raise_request_exception = False
     assert client.post("/break/disk/").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
