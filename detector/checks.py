@@ -13,6 +13,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from PIL import Image
 
 from detector import services
 from detector.exceptions import ModelUnavailable
@@ -39,6 +40,7 @@ RATES = (
 )
 MOST_THREADS = 2_147_483_647  # what an integer of the networks' library holds
 METRICS_TOKEN_LENGTH = 16
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # beyond that it takes any picture for a bomb
 # How much of two names has to be the same, from 0 to 1, for one to be a slip for the other.
 LEAST_LIKENESS = 0.85
 
@@ -122,6 +124,12 @@ def check_numbers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
             f"PREDICTOR_THREADS is {settings.PREDICTOR_THREADS}",
             f"It is a number of threads, at most {MOST_THREADS}.",
             "E016",
+        ),
+        (
+            settings.MAX_UPLOAD_PIXELS > MOST_PIXELS,
+            f"MAX_UPLOAD_PIXELS is {settings.MAX_UPLOAD_PIXELS}",
+            f"It is a number of pixels, at most {MOST_PIXELS}: Pillow opens no larger picture.",
+            "E017",
         ),
         (
             settings.TRUSTED_PROXY_COUNT < 0,

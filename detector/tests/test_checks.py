@@ -55,6 +55,7 @@ def found() -> list[str]:
         ("SIGNUP_RATE", "many", "detector.E004"),
         ("MAX_UPLOAD_BYTES", 0, "detector.E005"),
         ("MAX_UPLOAD_PIXELS", -1, "detector.E005"),
+        ("MAX_UPLOAD_PIXELS", 178_956_971, "detector.E017"),
         ("MAX_FACES", 0, "detector.E005"),
         ("PREDICTOR_THREADS", 0, "detector.E005"),
         ("HISTORY_PAGE_SIZE", 0, "detector.E005"),
