@@ -858,6 +858,24 @@ def test_when_no_instance_answers_nginx_says_so_until_one_does(site: Deployment,
 
 
 @real
+def test_an_upload_that_nginx_has_no_room_for_is_refused_and_told_of_nowhere(site: Deployment) -> None:
+    visitor = Browser(site.ports["https"])
+    waiting = site.folder / "run" / "client_body"
+    waiting.rename(waiting.with_name("elsewhere"))
+    try:
+        status, headers, body = visitor.ask("POST", "/?secret=query", b"x" * 1_000_000)
+        assert status == 503
+        assert_in_the_site_s_words(headers, body, "Not right now", retry_after="5")
+    finally:
+        waiting.with_name("elsewhere").rename(waiting)
+    assert visitor.ask("POST", "/", b"x" * 1_000_000)[0] == 403, "an instance answers again"
+    log = site.log("nginx")
+    assert '"method":"POST","path":"/","status":503' in log
+    assert "secret" not in log
+    assert "127.0.0.1, server" not in log
+
+
+@real
 def test_an_instance_s_own_error_is_not_replaced(site: Deployment) -> None:
     status, headers, body = Browser(site.ports["https"]).ask("GET", "/nothing/")
     assert (status, headers["Retry-After"]) == (404, None)
