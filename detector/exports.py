@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -148,10 +149,10 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
     called fake with more than one face: no review says which one is meant, and a real face would be taught as fake.
 
     Writes what people have called real or fake as `0_real/` and `1_fake/` with the manifest.csv that training reads.
-    Pictures are encoded anew, so nothing but pixels leaves; those that look alike share a group and hence a split.
-    `_split` says how far a later export keeps to it. What is reviewed is no fair sample of the uploads, so the manifest
-    has the answer's stratum, and how many in a hundred of it were queued for review whatever they show; 0 where the
-    picture came to review in another way.
+    Pictures are encoded anew, so nothing but pixels leaves, for this user's eyes alone; those that look alike share a
+    group and hence a split. `_split` says how far a later export keeps to it. What is reviewed is no fair sample of
+    the uploads, so the manifest has the answer's stratum, and how many in a hundred of it were queued for review
+    whatever they show; 0 where the picture came to review in another way.
 
     Raises:
         OSError: The folder cannot be written to, or no more.
@@ -159,10 +160,10 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
     reviewed = _reviewed_pictures()
     groups = _groups(reviewed)
     counts = dict.fromkeys([*LABELS.values(), "uncertain", "skipped", "several_faces"], 0)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for label in LABELS.values():
-        (folder / label).mkdir(exist_ok=True)
-    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        (folder / label).mkdir(mode=0o700, exist_ok=True)
+    with open(folder / "manifest.csv", "w", newline="", encoding="utf-8", opener=_private) as file:
         manifest = csv.DictWriter(file, MANIFEST_COLUMNS)
         manifest.writeheader()
         for detection in progress(reviewed.iterator(CHUNK_ROWS)):
@@ -183,6 +184,11 @@ def dataset_write(folder: Path, *, progress: Callable[[Iterable[Any]], Iterable[
     return counts
 
 
+def _private(path: str, flags: int) -> int:
+    """Opens for this user alone, as the uploads themselves are."""
+    return os.open(path, flags, 0o600)
+
+
 def _reviewed_pictures() -> DetectionQuerySet:
     """Those with a face to learn from; where people disagree or doubt there is nothing to teach."""
     judged = Detection.objects.filter(status=Detection.Status.DONE, review_verdict__in=list(LABELS))
@@ -198,7 +204,8 @@ def _read_picture(detection: Detection) -> Image.Image:
 def _write_picture(folder: Path, detection: Detection, picture: Image.Image, group: str) -> dict[str, Any]:
     label = LABELS[ReviewVerdict(detection.review_verdict)]
     path = f"{label}/{detection.pk}.jpg"
-    (folder / path).write_bytes(encode_jpeg(picture, quality=JPEG_QUALITY))
+    with open(folder / path, "wb", opener=_private) as file:
+        file.write(encode_jpeg(picture, quality=JPEG_QUALITY))
     width, height = picture.size
     face = detection.faces[0]
     sides = scaled_sides(face["bbox"], width / detection.width, height / detection.height)

@@ -5,6 +5,7 @@ import csv
 import errno
 import io
 import json
+import os
 from http import HTTPStatus
 from io import StringIO
 from pathlib import Path
@@ -323,13 +324,23 @@ def test_what_is_reviewed_while_a_set_is_written_waits_for_the_next_one(
 
 
 @pytest.mark.django_db
+def test_a_set_is_for_this_user_s_eyes_alone(tmp_path: Path) -> None:
+    make_review(make_detection())
+    export(dataset=tmp_path / "set")
+    written = [tmp_path / "set", *(tmp_path / "set").rglob("*")]
+    assert {(path.is_dir(), path.stat().st_mode & 0o777) for path in written} == {(True, 0o700), (False, 0o600)}
+
+
+@pytest.mark.django_db
 def test_a_set_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_review(make_detection())
 
-    def fail(path: Path, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fail(path: str, flags: int) -> int:
+        if path.endswith(".jpg"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.open(path, flags)
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(exports, "_private", fail)
     with pytest.raises(CommandError, match="incomplete: No space left on device"):
         export(dataset=tmp_path / "set")
 
