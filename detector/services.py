@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.files.base import ContentFile
@@ -222,6 +223,9 @@ def accounts_delete(*, accounts: QuerySet[User]) -> None:
         doomed = User.objects.filter(pk__in=accounts.order_by().values("pk")).order_by("pk")
         keys = list(doomed.select_for_update().values_list("pk", flat=True))
         User.objects.filter(pk__in=keys).delete()
+        # In the admin's record of what others did there the names would stay.
+        of_them = LogEntry.objects.filter(content_type__app_label="auth", content_type__model="user")
+        of_them.filter(object_id__in=[str(key) for key in keys]).update(object_repr="a deleted account")
 
 
 def account_delete(*, account: User) -> None:

@@ -78,6 +78,15 @@ def test_what_people_wrote_of_its_pictures_stays_without_picture_and_name(inside
     assert (review.note, review.detection_key) == ("Studio light.", detection.pk)
 
 
+def test_no_name_of_a_deleted_account_stays_in_the_admin_s_log() -> None:
+    administrator, jane = make_user("ada", is_superuser=True, is_staff=True), make_user("jane.doe")
+    LogEntry.objects.log_actions(administrator.pk, [jane, administrator], CHANGE)
+    client = Client()
+    client.force_login(jane)
+    assertRedirects(delete(client), UPLOAD)
+    assert sorted(LogEntry.objects.values_list("object_repr", flat=True)) == ["a deleted account", "ada"]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_reviewer_s_reviews_stay_without_the_name() -> None:
     rita = make_user("rita", is_staff=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
@@ -433,6 +434,20 @@ def test_deleting_removes_the_files(admin_client: Client, media_root: Path, way:
         admin_client.post(LIST, action)
     assert not Detection.objects.exists()
     assert [path for path in media_root.rglob("*") if path.is_file()] == []
+    assert [entry.object_repr for entry in LogEntry.objects.all()] == [str(detection.pk)], "not the file's name"
+
+
+def test_a_whole_page_of_shown_rows_can_be_chosen(admin_client: Client) -> None:
+    for _ in range(detector_admin.DetectionAdmin.list_max_show_all):
+        make_detection()
+    shown = admin_client.get(LIST, {"all": ""}).context["cl"].result_list
+    chosen = [str(detection.pk) for detection in shown]
+    assert len(chosen) == detector_admin.DetectionAdmin.list_max_show_all
+    # What the list's form sends along: each of its two bars of actions has these.
+    fields = {"action": ["export_csv", ""], "select_across": ["0", "0"], "csrfmiddlewaretoken": "x"}
+    response = admin_client.post(f"{LIST}?all=", {**fields, "_selected_action": chosen})
+    assert response.status_code == HTTPStatus.OK
+    assert len(response.getvalue().splitlines()) == 1 + len(chosen)
 
 
 @pytest.mark.parametrize("logged_in", [False, True])
