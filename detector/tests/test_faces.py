@@ -47,6 +47,20 @@ def test_a_face_that_fills_the_picture_is_found(detector: FaceDetector) -> None:
     assert overlap(face.to_pixels(115, 115), (5, 5, 105, 110)) > 0.5
 
 
+@pytest.mark.parametrize("side", [180, 240, 256, 320, 400, 479, 640])
+def test_a_face_a_fifth_as_wide_as_the_picture_is_found(detector: FaceDetector, side: int) -> None:
+    (face,) = detector.detect(Image.fromarray(astronaut()).resize((side, side)))
+    left, top, right, bottom = (round(edge * side / 512) for edge in FACE)
+    assert overlap(face.to_pixels(side, side), (left, top, right, bottom)) > 0.5
+
+
+def test_in_a_small_picture_the_last_look_moves_no_box() -> None:
+    tight = Image.fromarray(astronaut()[40:240, 130:330])
+    (face,) = FaceDetector((NEAR,)).detect(tight)
+    (served,) = FaceDetector().detect(tight)
+    assert served.box == face.box
+
+
 @pytest.mark.parametrize("scene_side", [1200, 2000])
 def test_a_small_face_in_a_large_scene_is_found(detector: FaceDetector, scene_side: int) -> None:
     scene = Image.new("RGB", (scene_side, scene_side), (96, 128, 160))
