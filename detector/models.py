@@ -133,6 +133,12 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         waiting = self.filter(~Exists(own), review_need__gt=ReviewNeed.NONE).exclude(owner=reviewer.pk)
         return waiting.order_by("review_need", "created_at", "pk")
 
+    def unseen_by(self, account: "models.Model | AnonymousUser") -> "DetectionQuerySet":
+        """Those to which the account has seen no answer of the machine's, so far as that is noted (REVIEW_BLIND)."""
+        seen = SeenAnswer.objects.filter(account=account.pk, detection=OuterRef("pk"))
+        seen_until = SeenUntil.objects.filter(account=account.pk, until__gte=OuterRef("created_at"))
+        return self.filter(~Exists(seen), ~Exists(seen_until))
+
     def after(self, detection: "Detection") -> "DetectionQuerySet":
         """Those of a queue that come later than that detection."""
         return self.filter(review_need__gte=detection.review_need).filter(
@@ -544,6 +550,32 @@ class Score(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_version} on {self.detection_id}"
+
+
+class SeenAnswer(models.Model):
+    """That an account has seen the machine's answer to a detection, after which no look of its own at it is blind."""
+
+    # No reverse names, by which a list could be asked for what others have seen.
+    account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    detection = models.ForeignKey(Detection, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "detection"], name="seen_answer_once")]
+
+    def __str__(self) -> str:
+        return f"Account {self.account_id} of {self.detection_id}"
+
+
+class SeenUntil(models.Model):
+    """The same of all that was uploaded by then: of an account that saw or downloaded too much to name it all."""
+
+    account = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", primary_key=True
+    )
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"Account {self.account_id} until {self.until:%Y-%m-%d %H:%M}"
 
 
 class UploadWeek(models.Model):

@@ -1,9 +1,13 @@
-"""The use cases of the application: nothing else writes a Detection, a Review or a Score, but demo.py made-up ones."""
+"""The use cases of the application.
+
+Nothing else writes a Detection, a Review, a Score or what was seen of them, but demo.py made-up ones.
+"""
 
 import logging
 import os
 import time
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
@@ -30,7 +34,16 @@ from detector.exceptions import (
     StaleReview,
 )
 from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
-from detector.models import HASH_BANDS, Detection, Review, Score, picture_path, thumbnail_path
+from detector.models import (
+    HASH_BANDS,
+    Detection,
+    Review,
+    Score,
+    SeenAnswer,
+    SeenUntil,
+    picture_path,
+    thumbnail_path,
+)
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, get_predictor, is_face_uncertain
 from detector.provenance import ai_declaration
 from detector.reviews import Look, agreed_verdict, is_drawn, opinions_of
@@ -394,6 +407,35 @@ def _agreed(detection: Detection) -> str:
     """What its reviews say together; each reviewer's newest one counts."""
     reviews = detection.reviews.order_by("ordinal").values_list("reviewer_key", "pk", "verdict")
     return agreed_verdict(detection.verdict, opinions_of(reviews), reviewers_needed=settings.REVIEWERS_NEEDED)
+
+
+def seen_answers_add(*, account: User, keys: Iterable[object]) -> None:
+    """Notes that the account has seen the machine's answers to those detections; nothing is written of known ones."""
+    unseen = list(Detection.objects.filter(pk__in=list(keys)).unseen_by(account).values_list("pk", flat=True))
+    if not unseen:
+        return
+    with transaction.atomic():
+        if not _account_is_locked(account):
+            return
+        # Locked, or one that is deleted right now would have PostgreSQL refuse all. In the order of a deletion.
+        there = Detection.objects.filter(pk__in=unseen).order_by("pk").select_for_update(no_key=True)
+        rows = [SeenAnswer(account=account, detection_id=key) for key in there.values_list("pk", flat=True)]
+        SeenAnswer.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def seen_until_set(*, account: User) -> None:
+    """Notes that the account has seen the machine's answers to all that there are by now."""
+    until = SeenUntil.objects.filter(account=account).values_list("until", flat=True).first()
+    if until and not Detection.objects.filter(created_at__gt=until).exists():
+        return
+    with transaction.atomic():
+        if _account_is_locked(account):
+            SeenUntil.objects.update_or_create(account=account, defaults={"until": timezone.now()})
+
+
+def _account_is_locked(account: User) -> bool:
+    """Whether the account is still there, which then stays so until the transaction ends."""
+    return User.objects.select_for_update(no_key=True).filter(pk=account.pk).values_list("pk").first() is not None
 
 
 def detections_claim(*, session_key: str, user: User) -> int:

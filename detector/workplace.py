@@ -14,7 +14,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
@@ -29,7 +28,6 @@ from detector.reviews import Look
 
 SEEN_FIELD = "machine_answers_seen"
 ALL_SEEN_FIELD = "machine_answers_seen_until"
-MOST_SEEN = 500  # ids that a session remembers
 IN_QUEUE = "queue"
 GONE_SENTENCE = "This detection is gone: it was deleted in the meantime. No review of it was saved."
 
@@ -45,14 +43,8 @@ def address(detection: Detection, *, in_queue: bool) -> str:
 
 def remember_seen(request: HttpRequest, *keys: object) -> None:
     """Notes of which detections this reviewer has seen the machine's answer, after which no look at them is blind."""
-    if not settings.REVIEW_BLIND:
-        return
-    now = [str(key) for key in keys]
-    before = [known for known in request.session.get(SEEN_FIELD, []) if known not in now]
-    if len(before) + len(now) > MOST_SEEN:
-        remember_all_seen(request)
-        before = []  # told by that
-    request.session[SEEN_FIELD] = [*before, *now]
+    if settings.REVIEW_BLIND and request.user.is_authenticated:
+        services.seen_answers_add(account=request.user, keys=keys)
 
 
 def remember_file_seen(request: HttpRequest, detection: Detection) -> None:
@@ -63,9 +55,9 @@ def remember_file_seen(request: HttpRequest, detection: Detection) -> None:
 
 
 def remember_all_seen(request: HttpRequest) -> None:
-    """The same of whoever sees or downloads more answers than a session can hold: of all that there are by now."""
-    if settings.REVIEW_BLIND:
-        request.session[ALL_SEEN_FIELD] = timezone.now().isoformat()
+    """The same of whoever saw or downloaded more than can be named: of all that there are by now."""
+    if settings.REVIEW_BLIND and request.user.is_authenticated:
+        services.seen_until_set(account=request.user)
 
 
 def with_log_in(page: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -177,11 +169,16 @@ def _neighbours(request: HttpRequest, detection: Detection) -> dict[str, str]:
 
 def _is_blind(request: HttpRequest, detection: Detection) -> bool:
     """Whether the first look of a reviewer who knows nothing yet is to stay unprejudiced."""
-    if not settings.REVIEW_BLIND or str(detection.pk) in request.session.get(SEEN_FIELD, []):
+    if not settings.REVIEW_BLIND or _session_remembers(request, detection):
         return False
-    if detection.created_at.isoformat() <= request.session.get(ALL_SEEN_FIELD, ""):
-        return False
-    return not detection.reviews.filter(reviewer=request.user.pk).exists()
+    unseen = Detection.objects.filter(pk=detection.pk).unseen_by(request.user)
+    return unseen.exclude(reviews__reviewer=request.user.pk).exists()
+
+
+def _session_remembers(request: HttpRequest, detection: Detection) -> bool:
+    """Whether a session from before accounts remembered it does; such a session ends within a day."""
+    is_seen = str(detection.pk) in request.session.get(SEEN_FIELD, [])
+    return is_seen or detection.created_at.isoformat() <= request.session.get(ALL_SEEN_FIELD, "")
 
 
 def _as_sent(request: HttpRequest, detection: Detection, look: Look) -> Look:

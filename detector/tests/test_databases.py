@@ -168,6 +168,66 @@ uploading.join()
 print(*outcomes, User.objects.count(), Detection.objects.count())
 """
 
+# What is seen while it, or who sees it, is being deleted; at the end the same is seen four times at the same moment.
+SEE_WHAT_IS_DELETED = """
+import threading
+import django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models.signals import pre_delete
+from detector import services
+from detector.models import Detection, SeenAnswer, SeenUntil
+account, *_ = accounts = [User.objects.create(username=f"reviewer-{number}") for number in range(2)]
+detections = [
+    Detection.objects.create(
+        session_key="k" * 40, image="", format="JPEG", width=1, height=1, byte_count=1, status="failed", threshold=0.7,
+        uncertain_above=0.3,
+    )
+    for _ in range(3)
+]
+keys, errors = [detection.pk for detection in detections], []
+
+def see(account):
+    try:
+        services.seen_answers_add(account=account, keys=keys)
+        services.seen_until_set(account=account)
+    except Exception as error:
+        errors.append(repr(error))
+    finally:
+        connection.close()
+
+def counts():
+    return SeenAnswer.objects.count(), SeenUntil.objects.count()
+
+def see_while(delete, sender, account):
+    seeing = threading.Thread(target=see, args=[account])
+
+    def begin(**options):
+        seeing.start()
+        seeing.join(1.0)
+
+    pre_delete.connect(begin, sender=sender)
+    delete()
+    seeing.join()
+    pre_delete.disconnect(begin, sender=sender)
+    return counts()
+
+print(see_while(lambda: services.detection_delete(detection=detections[1]), Detection, account))
+last = User.objects.filter(pk=accounts[1].pk)
+print(see_while(lambda: services.accounts_delete(accounts=last), User, accounts[1]))
+SeenAnswer.objects.all().delete()
+SeenUntil.objects.all().delete()
+threads = [threading.Thread(target=see, args=[account]) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(counts(), errors)
+"""
+
 # Four people sign up at the same moment, with one name in four cases.
 SIGN_UP_AT_ONCE = """
 import threading
@@ -430,6 +490,12 @@ def test_what_is_being_reviewed_can_be_deleted(vendor: str, tmp_path: Path, requ
 def test_who_is_uploading_can_be_deleted(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = fresh_database(vendor, tmp_path, request)
     assert run(["-c", DELETE_WHO_UPLOADS], DATABASE_URL=url).split() == ["refused", "0", "0"]
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_what_is_being_deleted_can_be_seen(vendor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    output = run(["-c", SEE_WHAT_IS_DELETED], DATABASE_URL=fresh_database(vendor, tmp_path, request))
+    assert output.splitlines() == ["(2, 1)", "(2, 1)", "(2, 1) []"]
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from detector.models import Detection, Review, ReviewWeek, Score, UploadWeek
+from detector.models import Detection, Review, ReviewWeek, Score, SeenAnswer, SeenUntil, UploadWeek
 from detector.tests.factories import make_detection
 
 pytestmark = pytest.mark.django_db
@@ -69,7 +69,7 @@ def test_without_a_probability_nothing_is_uncertain(kind: dict[str, bool]) -> No
 
 def test_no_index_begins_another() -> None:
     """It would be written with each row and never read: the other one answers the same."""
-    for model in (Detection, Review, Score, UploadWeek, ReviewWeek):
+    for model in (Detection, Review, Score, SeenAnswer, SeenUntil, UploadWeek, ReviewWeek):
         partial = {index.name for index in model._meta.indexes if index.condition}
         with connection.cursor() as cursor:
             found = connection.introspection.get_constraints(cursor, model._meta.db_table)

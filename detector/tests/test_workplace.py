@@ -10,8 +10,10 @@ from uuid import uuid4
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
@@ -19,7 +21,7 @@ from pytest_django.asserts import assertContains, assertNotContains, assertRedir
 
 from detector import services, workplace
 from detector.exceptions import OwnUpload, StaleReview
-from detector.models import Detection, Review, ReviewNeed
+from detector.models import Detection, Review, ReviewNeed, SeenAnswer, SeenUntil
 from detector.reviews import Look
 from detector.tests.factories import make_detection, make_jpeg, make_review, make_user
 
@@ -191,6 +193,11 @@ def test_reviewing_needs_the_csrf_token() -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(make_user("root", is_staff=True, is_superuser=True))
     assert client.post(page(make_detection()), {"verdict": "real"}).status_code == HTTPStatus.FORBIDDEN
+
+
+def export_all(client: Client) -> None:
+    chosen = {"action": "export_csv", "_selected_action": [str(Detection.objects.newest_first()[0].pk)]}
+    assert client.post("/admin/detector/detection/", chosen).status_code == HTTPStatus.OK
 
 
 QUEUE = reverse("admin:detector_queueddetection_changelist")
@@ -463,26 +470,124 @@ def test_what_the_machine_says_of_a_file_is_told_of_its_copies_too(reviewer: Cli
 def test_who_downloaded_the_answers_has_seen_all_until_then(reviewer: Client, settings: Settings) -> None:
     settings.REVIEW_BLIND = True
     before = make_detection(0.5)
-    exported = {"action": "export_csv", "_selected_action": [str(before.pk)]}
-    assert reviewer.post("/admin/detector/detection/", exported).status_code == HTTPStatus.OK
+    export_all(reviewer)
     after = make_detection(0.5, data=make_jpeg(seed=1))  # no copy, whose answer the page of the first would show
     for detection, is_blind in ((before, False), (after, True)):
         decide(reviewer, page(detection))
         assert Review.objects.latest("pk").is_blind is is_blind
 
 
-def test_who_saw_more_answers_than_are_remembered_has_seen_all_until_then(
-    reviewer: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_seen_is_known_one_by_one(reviewer: Client, settings: Settings) -> None:
     settings.REVIEW_BLIND = True
-    monkeypatch.setattr(workplace, "MOST_SEEN", 2)
-    seen = [make_detection(0.5, data=make_jpeg(seed=number)) for number in range(3)]
+    seen, unseen = ([make_detection(0.5, data=make_jpeg(seed=seed)) for seed in seeds] for seeds in ((0, 1), (2, 3)))
     for detection in seen:
         reviewer.get(f"/admin/detector/detection/{detection.pk}/change/")
-    after = make_detection(0.5, data=make_jpeg(seed=3))
-    for detection in (after, *seen):
+    for detection in (*unseen, *seen):
         decide(reviewer, page(detection))
-        assert Review.objects.latest("pk").is_blind is (detection == after)
+        assert Review.objects.latest("pk").is_blind is (detection in unseen)
+
+
+@pytest.mark.parametrize("is_exported", [False, True])
+@pytest.mark.parametrize("since", ["log-out", "session's end", "another browser"])
+def test_what_was_seen_is_remembered_for_good(
+    reviewer: Client, settings: Settings, is_exported: bool, since: str
+) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    if is_exported:
+        export_all(reviewer)
+    else:
+        reviewer.get(f"/admin/detector/detection/{detection.pk}/change/")
+    grace = User.objects.get(username="grace")
+    if since == "log-out":
+        reviewer.post(reverse("logout"))
+    elif since == "session's end":
+        Session.objects.all().delete()
+    else:
+        reviewer = Client()
+    reviewer.force_login(grace)
+    decide(reviewer, queued(detection))
+    assert not Review.objects.get().is_blind
+
+
+def test_what_one_has_seen_leaves_the_others_blind(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    reviewer.get(f"/admin/detector/detection/{detection.pk}/change/")
+    export_all(reviewer)
+    decide(staff_with("view_detection", "add_review", username="vera"), queued(detection))
+    assert Review.objects.get().is_blind
+
+
+@pytest.mark.parametrize("field", [workplace.SEEN_FIELD, workplace.ALL_SEEN_FIELD])
+def test_what_a_session_remembered_before_accounts_did_counts(reviewer: Client, settings: Settings, field: str) -> None:
+    settings.REVIEW_BLIND = True
+    detection, other = make_detection(0.5), make_detection(0.5, data=make_jpeg(seed=1), created_at=timezone.now())
+    session = reviewer.session
+    by_field = {workplace.SEEN_FIELD: [str(detection.pk)], workplace.ALL_SEEN_FIELD: detection.created_at.isoformat()}
+    session[field] = by_field[field]
+    session.save()
+    for each, is_blind in ((detection, False), (other, True)):
+        decide(reviewer, page(each))
+        assert Review.objects.latest("pk").is_blind is is_blind
+
+
+def test_a_page_that_shows_nothing_new_writes_nothing(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+
+    def written() -> list[str]:
+        with CaptureQueriesContext(connection) as captured:
+            reviewer.get("/admin/detector/detection/")
+            reviewer.get(f"/admin/detector/detection/{detection.pk}/change/")
+            export_all(reviewer)
+        statements = [query["sql"] for query in captured if not query["sql"].startswith(("SELECT", "SAVEPOINT"))]
+        return [sql for sql in statements if not sql.startswith("RELEASE SAVEPOINT")]
+
+    assert len(written()) == 2
+    assert written() == []
+    make_detection(0.5)
+    assert len(written()) == 2
+
+
+@pytest.mark.parametrize("is_blind", [False, True])
+def test_only_where_looks_are_blind_it_is_noted_what_was_seen(
+    reviewer: Client, settings: Settings, is_blind: bool
+) -> None:
+    settings.REVIEW_BLIND = is_blind
+    detection = make_detection(0.5)
+    reviewer.get(f"/admin/detector/detection/{detection.pk}/change/")
+    export_all(reviewer)
+    assert (SeenAnswer.objects.exists(), SeenUntil.objects.exists()) == (is_blind, is_blind)
+
+
+@pytest.mark.parametrize("gone", ["detection", "account"])
+def test_what_was_seen_goes_with_the_detection_and_with_the_account(
+    reviewer: Client, admin_client: Client, settings: Settings, gone: str
+) -> None:
+    settings.REVIEW_BLIND = True
+    detection, other = make_detection(0.5), make_detection(0.5)
+    for client in (reviewer, admin_client):
+        client.get("/admin/detector/detection/")
+        export_all(client)
+    grace = User.objects.get(username="grace")
+    row = f"detector/detection/{detection.pk}" if gone == "detection" else f"auth/user/{grace.pk}"
+    assertContains(admin_client.get(f"/admin/{row}/delete/"), "Are you sure")
+    assert admin_client.post(f"/admin/{row}/delete/", {"post": "yes"}).status_code == HTTPStatus.FOUND
+    accounts = set(User.objects.values_list("username", flat=True))
+    assert accounts == ({"grace", "admin"} if gone == "detection" else {"admin"})
+    left = set(SeenAnswer.objects.values_list("account__username", "detection"))
+    kept = {other.pk} if gone == "detection" else {detection.pk, other.pk}
+    assert left == {(account, key) for account in accounts for key in kept}
+    assert set(SeenUntil.objects.values_list("account__username", flat=True)) == accounts
+
+
+def test_a_picture_that_goes_takes_nothing_of_what_was_seen_with_it(reviewer: Client, settings: Settings) -> None:
+    settings.REVIEW_BLIND = True
+    detection = make_detection(0.5)
+    reviewer.get("/admin/detector/detection/")
+    services.picture_forget(detection=detection)
+    assert SeenAnswer.objects.get().detection == detection
 
 
 def test_a_refused_blind_review_is_sent_again_with_open_eyes(reviewer: Client, settings: Settings) -> None:
@@ -498,6 +603,17 @@ def test_a_refused_blind_review_is_sent_again_with_open_eyes(reviewer: Client, s
 def test_a_longer_queue_takes_no_more_queries(
     reviewer: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
+    detections = [make_detection(0.5) for _ in range(6)]
+    with django_assert_max_num_queries(8):
+        reviewer.get(QUEUE)
+    with django_assert_max_num_queries(10):
+        reviewer.get(queued(detections[3]))
+
+
+def test_a_blind_look_takes_no_more_queries(
+    reviewer: Client, settings: Settings, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    settings.REVIEW_BLIND = True
     detections = [make_detection(0.5) for _ in range(6)]
     with django_assert_max_num_queries(8):
         reviewer.get(QUEUE)
