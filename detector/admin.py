@@ -228,6 +228,9 @@ class ReviewedFilter(admin.SimpleListFilter):
 class AnsweringAdmin(BoundedAdmin):
     """Pages that show what the machine said: after them no review of it is blind."""
 
+    # Fields by which a list may be filtered and sorted without telling anything of what it leaves out.
+    telling_nothing = {"pk", "created_at"}
+
     def answers_shown(self, row: Any, *, on_own_page: bool) -> list[object]:
         """The keys of the detections whose answers the list, or the row's own page, shows of it.
 
@@ -237,10 +240,22 @@ class AnsweringAdmin(BoundedAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         response = super().changelist_view(request, extra_context)
-        if settings.REVIEW_BLIND and (shown := _context(response).get("cl")):
-            keys = [key for row in shown.result_list for key in self.answers_shown(row, on_own_page=False)]
-            workplace.remember_seen(request, *keys)
+        if settings.REVIEW_BLIND:
+            context = _context(response)
+            shown = context.get("cl")
+            # An action that asks first lists all that it was asked for, which may be more than the page had.
+            if "queryset" in context or (shown and self._tells_of_others(shown)):
+                workplace.remember_all_seen(request)
+            elif shown:
+                keys = [key for row in shown.result_list for key in self.answers_shown(row, on_own_page=False)]
+                workplace.remember_seen(request, *keys)
         return response
+
+    def _tells_of_others(self, shown: ChangeList) -> bool:
+        """Whether what is not among the rows may be known by that: it is not called Real, or is less likely fake."""
+        filtered = {lookup.split("__")[0] for lookup in shown.get_filters_params()}
+        sorted_by = {str(field).removeprefix("-") for field in shown.queryset.query.order_by}
+        return not filtered | sorted_by <= self.telling_nothing
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().change_view(request, object_id, *args, **kwargs)
@@ -273,6 +288,7 @@ def _context(response: Any) -> dict[str, Any]:
 class DetectionAdmin(ExportMixin, AnsweringAdmin):
     """Past detections, read-only: what a reviewer thinks of one is a Review beside it."""
 
+    telling_nothing = {*AnsweringAdmin.telling_nothing, "owner"}
     list_display = [
         "list_thumbnail",
         "machine_verdict",
@@ -367,6 +383,11 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
     def get_urls(self) -> list[URLPattern]:
         review = workplace.with_log_in(self.admin_site.admin_view(workplace.review))
         return [path("<uuid:pk>/review/", review, name="detector_detection_review"), *super().get_urls()]
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        """None for the admin's address that completes names in forms: no form here has such, and it tells answers."""
+        is_completing = request.resolver_match and request.resolver_match.url_name == "autocomplete"
+        return [] if is_completing else super().get_search_fields(request)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Detection], search_term: str
@@ -561,6 +582,7 @@ class MachineAnswerFilter(admin.SimpleListFilter):
 class ReviewAdmin(ExportMixin, AnsweringAdmin):
     """Every review, read-only: the database refuses anything but adding one, which the review page does."""
 
+    telling_nothing = {*AnsweringAdmin.telling_nothing, "reviewer", "is_blind", "is_sampled", "seconds_spent"}
     list_display = ["created_at", "verdict", "machine_answer", "reviewer", "is_blind", "seconds_spent", "is_sampled"]
     list_filter = ["verdict", MachineAnswerFilter, "is_blind", "is_sampled", "model_version", "created_at"]
     list_select_related = ["reviewer"]
@@ -622,6 +644,11 @@ admin.site.unregister([User, Group])
 
 @admin.register(User)
 class CarefulUserAdmin(CarefulAdmin, UserAdmin):  # type: ignore[type-arg]
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """The page that asks names their uploads in words, which tell the machine's answers."""
+        workplace.remember_all_seen(request)
+        return super().get_deleted_objects(objs, request)
+
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         services.accounts_delete(accounts=User.objects.filter(pk=obj.pk))
 

@@ -20,6 +20,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from detector import services, workplace
+from detector.admin import DetectionAdmin
 from detector.exceptions import OwnUpload, StaleReview
 from detector.models import Detection, Review, ReviewNeed, SeenAnswer, SeenUntil
 from detector.reviews import Look
@@ -588,6 +589,95 @@ def test_a_picture_that_goes_takes_nothing_of_what_was_seen_with_it(reviewer: Cl
     reviewer.get("/admin/detector/detection/")
     services.picture_forget(detection=detection)
     assert SeenAnswer.objects.get().detection == detection
+
+
+DETECTIONS, REVIEWS = reverse("admin:detector_detection_changelist"), reverse("admin:detector_review_changelist")
+
+
+@pytest.mark.parametrize(
+    ("query", "is_blind"),
+    [
+        ("verdict__exact=real&q=holiday", False),
+        ("verdict=real", False),
+        ("status__exact=failed", False),
+        ("review_need__exact=4", False),
+        ("fake_probability__lt=0.2", False),
+        ("uncertain_above__gt=0.4", False),
+        ("reviewed=yes", False),
+        ("review_verdict__exact=real", False),
+        ("ai_declaration__exact=c2pa", False),
+        ("model_version=another", False),
+        ("o=3", False),
+        ("o=-2.5", False),
+        ("o=5", True),
+        ("p=2", True),
+        ("q=beach", True),
+        ("created_at__year=2020", True),
+    ],
+)
+def test_what_a_list_leaves_out_may_tell_its_answer(
+    reviewer: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, query: str, is_blind: bool
+) -> None:
+    settings.REVIEW_BLIND = True
+    monkeypatch.setattr(DetectionAdmin, "list_per_page", 1)
+    make_detection(0.1, data=make_jpeg(seed=1), created_at=timezone.now() - timedelta(hours=1))
+    detection = make_detection(0.5)
+    shown = reviewer.get(f"{DETECTIONS}?{query}").context["cl"].result_list
+    assert detection not in shown
+    decide(reviewer, page(detection))
+    assert Review.objects.get().is_blind is is_blind
+
+
+@pytest.mark.parametrize(
+    ("query", "is_blind"),
+    [
+        ("machine_answer=real", False),
+        ("verdict__exact=fake", False),
+        ("fake_probability__gt=0.6", False),
+        ("is_blind__exact=1", True),
+        ("is_sampled__exact=1", True),
+        ("q=beach", True),
+    ],
+)
+def test_a_list_of_reviews_that_leaves_one_out_may_tell_the_answer_too(
+    settings: Settings, query: str, is_blind: bool
+) -> None:
+    settings.REVIEW_BLIND, settings.REVIEWERS_NEEDED = True, 2
+    reviewer = staff_with("view_detection", "add_review", "view_review")
+    detection = make_detection(0.5)
+    make_review(detection, "real")
+    assert list(reviewer.get(f"{REVIEWS}?{query}").context["cl"].result_list) == []
+    decide(reviewer, page(detection))
+    assert Review.objects.latest("pk").is_blind is is_blind
+
+
+@pytest.mark.parametrize("model_name", ["review", "score", "seenanswer"])
+def test_nothing_completes_the_names_of_detections_with_their_answers(reviewer: Client, model_name: str) -> None:
+    make_detection(0.5)
+    query = {"app_label": "detector", "model_name": model_name, "field_name": "detection", "term": ""}
+    response = reviewer.get(reverse("admin:autocomplete"), query)
+    assertNotContains(response, "uncertain", status_code=HTTPStatus.NOT_FOUND)
+
+
+@pytest.mark.parametrize("asked_about", ["detections", "account", "accounts"])
+def test_who_was_asked_whether_to_delete_many_has_seen_their_answers(
+    admin_client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, asked_about: str
+) -> None:
+    settings.REVIEW_BLIND = True
+    monkeypatch.setattr(DetectionAdmin, "list_per_page", 1)
+    ada = make_user("ada")
+    detection, newer = make_detection(0.5, owner=ada), make_detection(0.9, data=make_jpeg(seed=1), owner=ada)
+    action = {"action": "delete_selected", "select_across": "1"}
+    if asked_about == "detections":
+        response = admin_client.post(DETECTIONS, {**action, "_selected_action": [str(newer.pk)]})
+    elif asked_about == "account":
+        response = admin_client.get(reverse("admin:auth_user_delete", args=[ada.pk]))
+    else:
+        users = reverse("admin:auth_user_changelist")
+        response = admin_client.post(users, {**action, "select_across": "0", "_selected_action": [str(ada.pk)]})
+    assertContains(response, "holiday.jpg (Fake, uncertain)")
+    decide(admin_client, page(detection))
+    assert not Review.objects.get().is_blind
 
 
 def test_a_refused_blind_review_is_sent_again_with_open_eyes(reviewer: Client, settings: Settings) -> None:
