@@ -183,7 +183,7 @@ MIDDLEWARE = [
     "detector.visitors.VisitorMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "detector.staff_sessions.StaffSessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -299,7 +299,7 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
 ]
 SESSION_COOKIE_AGE = 14 * 24 * 3600
-STAFF_SESSION_AGE_S = 12 * 3600
+STAFF_SESSION_AGE_S = 12 * 3600  # from the log-in on: detector/staff_sessions.py
 
 # What throttles log-ins: detector/throttling.py.
 LOGIN_FAILURE_RATE = env_text("LOGIN_FAILURE_RATE", "5/15m")

@@ -8,7 +8,7 @@ from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from detector import services, unsent, upload_weeks
+from detector import services, staff_sessions, unsent, upload_weeks
 from detector.models import Detection
 from detector.visitors import retire_visitor_key, visitor_key
 
@@ -23,10 +23,13 @@ def claim_detections(sender: Any, request: HttpRequest | None, user: User, **kwa
         retire_visitor_key(request)
 
 
-@receiver(user_logged_in, dispatch_uid="detector.shorten_session")
-def shorten_session(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
-    """Staff, who see everybody's pictures, log in every day anew."""
-    if user.is_staff and request is not None and hasattr(request, "session"):
+@receiver(user_logged_in, dispatch_uid="detector.time_session")
+def time_session(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+    """When the log-in was counts for staff; what they leave unused that long goes altogether."""
+    if request is None or not hasattr(request, "session"):
+        return
+    staff_sessions.note_log_in(request)
+    if user.is_staff:
         request.session.set_expiry(settings.STAFF_SESSION_AGE_S)
 
 
