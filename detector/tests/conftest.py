@@ -2,13 +2,17 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import django.db.backends.sqlite3.base  # noqa: F401 - before its operations, which it imports in a circle
 import pytest
+from django.apps import apps
+from django.db import connections
 from django.db.backends.postgresql.operations import DatabaseOperations as PostgresqlOperations
 from django.db.backends.sqlite3.operations import DatabaseOperations as SqliteOperations
+from django.db.models.signals import post_migrate
 from django.test import Client
 from pytest_django import Settings
 
@@ -18,6 +22,7 @@ from detector.tests.factories import VISITOR_KEY, FakePredictor
 from detector.visitors import SESSION_FIELD
 
 protection = importlib.import_module("detector.migrations.0005_protect_reviews")
+reviewers = importlib.import_module("detector.migrations.0006_create_reviewers_group")
 FLUSHES: list[tuple[Any, list[str], list[str]]] = [
     (
         SqliteOperations,
@@ -60,6 +65,19 @@ def emptying_reviews_between_tests() -> Iterator[None]:
         for operations, pause, resume in FLUSHES:
             patch.setattr(operations, "sql_flush", around(operations.sql_flush, pause, resume))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def reviewers_after_a_flush() -> Iterator[None]:
+    """A flush takes the group along, which a migration made; Django brings back content types and permissions alone."""
+
+    def create_group(using: str, **kwargs: Any) -> None:
+        reviewers.create_group(apps, SimpleNamespace(connection=connections[using]))
+
+    detector = apps.get_app_config("detector")
+    post_migrate.connect(create_group, sender=detector)
+    yield
+    post_migrate.disconnect(create_group, sender=detector)
 
 
 @pytest.fixture
