@@ -30,7 +30,6 @@ def write_card(model_dir: Path) -> None:
         band_high=f"{spec['uncertain_band'][1]:.1%}",
         temperature=f"{spec['calibration']['temperature']:.3f}",
         **_networks(spec.get("second_opinion")),
-        distilled=_distilled(spec["config"]),
         sources=_sources(spec["config"]),
         views=_views(spec["config"]),
         blends=_blends(spec["config"]),
@@ -80,19 +79,6 @@ def _networks(second: dict[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _distilled(config: dict[str, Any]) -> str:
-    """Returns what the card says of teachers, if there were any."""
-    if not config.get("distilled_stages"):
-        return ""
-    teachers = "two networks like it" if config["second_stages"] else "that network before"
-    return (
-        f"\n- **Distilled:** it began where the first of {teachers} had ended, and of each crop"
-        f" {config['distilled_share']:.0%} of its\n  target was what they say in the mean, the rest the label"
-        ' (Hinton et al., "Distilling the Knowledge in a Neural\n  Network", 2015). Their own classifiers were fitted'
-        " without `val`. They do not ship."
-    )
-
-
 def _sources(config: dict[str, Any]) -> str:
     """Returns what the card says of the classifier of the sources, if there is one."""
     if not config.get("refit_sources"):
@@ -118,10 +104,8 @@ def _blends(config: dict[str, Any]) -> str:
         return f"{', '.join(each_share[:-1])} and {each_share[-1]} %" if len(own) > 1 else f"{each_share[0]} %"
 
     first = f"{shares(config['stages'])} in its stages"
-    second, distilled = config.get("second_stages"), config.get("distilled_stages")
-    if second:
-        first += f", {shares(second)} in the second network's"
-    return f"{first}, {shares(distilled)} where it was distilled" if distilled else first
+    second = config.get("second_stages")
+    return f"{first}, {shares(second)} in the second network's" if second else first
 
 
 def _overall(tables: dict[str, Any], baseline: dict[str, Any]) -> str:

@@ -32,10 +32,6 @@ class Stage:
             Deepfakes with Self-Blended Images", CVPR 2022), labelled fake; None takes the config's. At a half, each
             source of real photos is real as often as fake, so that its look says nothing.
         fake_donors: Whether fakes lend their faces to blends too; a generated face in a real photo is no less fake.
-        mixed_share: Share of the pictures that another of the batch is laid over, with a label in between (Zhang et
-            al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018).
-        batch_size: Pictures a step; None takes the config's.
-        draws_per_epoch: Pictures an epoch; None takes the config's.
     """
 
     epochs: int
@@ -50,9 +46,6 @@ class Stage:
     real_share: float = 0.5
     pseudo_fake_share: float | None = None
     fake_donors: bool = False
-    mixed_share: float = 0.0
-    batch_size: int | None = None
-    draws_per_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +94,6 @@ class Config:
         third_pretrained: Whether a third network is asked with the second: ImageNet's as it is, only its classifiers
             fitted. Never trained on faces, it errs on others still.
         third_seed: Its seed.
-        precision: Keras' policy for the types of all layers but the first and the last. mixed_bfloat16 is meant for
-            GPUs; on two cores TensorFlow is slower with it (training/history.md).
-        distilled_stages: The schedule of a network that begins where the first ended and learns from the mean of all
-            networks what they would say of each crop that it sees (Hinton et al., "Distilling the Knowledge in a Neural
-            Network", 2015; Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR
-            2022). It is what ships then, alone. Empty: there is none.
-        distilled_seed: Its seed.
-        distilled_share: What part of its target is its teachers' word; the rest is the label.
         limit_per_source: Uses at most this many pictures of each source and split; None uses all.
     """
 
@@ -180,10 +165,6 @@ class Config:
     second_asked: tuple[float, float] = (-4.0, 5.0)
     third_pretrained: bool = False
     third_seed: int = 0
-    precision: str = "float32"
-    distilled_stages: tuple[Stage, ...] = ()
-    distilled_seed: int = 0
-    distilled_share: float = 0.8
     limit_per_source: int | None = None
 
     def __post_init__(self) -> None:
@@ -207,11 +188,6 @@ class Config:
             second_asked=alone.second_asked,
             third_pretrained=False,
             third_seed=alone.third_seed,
-            distilled_stages=(),
-            distilled_seed=alone.distilled_seed,
-            distilled_share=alone.distilled_share,
-            # Through its teachers a network would learn from `val` what it is calibrated on.
-            refit_splits=("train",) if self.distilled_stages else self.refit_splits,
         )
         if not self.second_stages:
             return (first,)
@@ -228,19 +204,6 @@ class Config:
         )
         return first, second, third
 
-    def distilled(self) -> "Config | None":
-        """Returns the settings of the network that learns from the others, as those of a run of its own, if any."""
-        if not self.distilled_stages:
-            return None
-        first = replace(self, distilled_stages=()).networks()[0]
-        return replace(
-            first,
-            seed=self.distilled_seed,
-            stages=self.distilled_stages,
-            average=(),
-            distilled_share=self.distilled_share,
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, fit for JSON."""
         return dataclasses.asdict(self)
@@ -250,15 +213,12 @@ class Config:
         """Returns the config that `to_dict` described.
 
         Raises:
-            ValueError: A key that this version does not know.
+            ValueError: A key that this version does not know, or one that is gone with another value than its default.
         """
-        values = json.loads(text)
-        _require_known(cls, values)
+        values = _known(cls, json.loads(text))
         # JSON knows lists only; equal settings have to compare equal.
-        for key in {"stages", "second_stages", "distilled_stages"} & set(values):
-            for stage in values[key]:
-                _require_known(Stage, stage)
-            stages = [Stage(**stage) for stage in values[key]]
+        for key in {"stages", "second_stages"} & set(values):
+            stages = [Stage(**_known(Stage, stage)) for stage in values[key]]
             values[key] = tuple(replace(stage, margins=(stage.margins[0], stage.margins[1])) for stage in stages)
         if "average" in values:
             values["average"] = tuple((number, share) for number, share in values["average"])
@@ -267,10 +227,21 @@ class Config:
         return cls(**values)
 
 
-def _require_known(cls: type[Config | Stage], values: dict[str, Any]) -> None:
-    unknown = set(values) - {each.name for each in dataclasses.fields(cls)}
+# Settings that are gone, with their defaults as in JSON: run folders and models of before name them.
+_GONE: dict[type[Config | Stage], dict[str, Any]] = {
+    Config: {"precision": "float32", "distilled_stages": [], "distilled_seed": 0, "distilled_share": 0.8},
+    Stage: {"mixed_share": 0.0, "batch_size": None, "draws_per_epoch": None},
+}
+
+
+def _known(cls: type[Config | Stage], values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values less those that are gone and had their default, which is what is done without them."""
+    gone = _GONE[cls]
+    left = {key: value for key, value in values.items() if key not in gone or value != gone[key]}
+    unknown = set(left) - {each.name for each in dataclasses.fields(cls)}
     if unknown:
         raise ValueError(f"Unknown training settings: {', '.join(sorted(unknown))}.")
+    return left
 
 
 # What `make train` runs: the three stages above, then the last two once more, longer; the same for another network that

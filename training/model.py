@@ -42,8 +42,7 @@ def build_backbone(*, normalized_from: int | None = None) -> keras.Model:
     """
     first = len(LEVELS) if normalized_from is None else normalized_from
     inputs = x = keras.Input((None, None, 3), name="rgb")
-    # In bfloat16 a picture would lose its lowest bit.
-    stem = layers.Conv2D(32, 3, strides=2, padding="same", name="stem_convolution", use_bias=first > 0, dtype="float32")
+    stem = layers.Conv2D(32, 3, strides=2, padding="same", name="stem_convolution", use_bias=first > 0)
     x = _activated(x, stem, "stem")
     channels = 32
     index = 0
@@ -88,25 +87,23 @@ def build_classifier(
             second does and whose log odds are averaged with that one's; None: there is no third.
     """
     inputs = keras.Input((None, None, 3), name="picture")
-    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range", dtype="float32")(inputs)
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range")(inputs)
     levels = keras.Model(backbone.input, [backbone.get_layer(name).output for name in LEVELS], name="levels")(x)
-    pooled = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(levels[-1])
-    dropped = layers.Dropout(dropout, seed=seed, name="dropout", dtype="float32")(pooled)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(levels[-1])
+    dropped = layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     initializer = keras.initializers.GlorotUniform(seed=seed)
-    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER, dtype="float32")(dropped)
-    by_parts = [PartPooling(stride, dtype="float32")(each) for each, stride in zip(levels, _strides(), strict=True)]
-    beside = layers.Concatenate(name=POOLED_LEVELS, dtype="float32")(by_parts)
+    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(dropped)
+    by_parts = [PartPooling(stride)(each) for each, stride in zip(levels, _strides(), strict=True)]
+    beside = layers.Concatenate(name=POOLED_LEVELS)(by_parts)
     counts = {KINDS_CLASSIFIER: (1, len(CLASSES) - 1)}
     if sources is not None:
         counts[SOURCES_CLASSIFIER] = sources
     fitted = []
     for name, (genuine, fakes) in counts.items():
-        classes = layers.Dense(
-            genuine + fakes, kernel_initializer="zeros", trainable=False, name=name, dtype="float32"
-        )(beside)
-        fitted.append(FakeLogOdds(genuine, name=name + _LOG_ODDS, dtype="float32")(classes))
-    odds = fitted[0] if len(fitted) == 1 else layers.Average(name="fitted", dtype="float32")(fitted)
-    return keras.Model(inputs, layers.Add(name="logit", dtype="float32")([logit, odds]), name="detector")
+        classes = layers.Dense(genuine + fakes, kernel_initializer="zeros", trainable=False, name=name)(beside)
+        fitted.append(FakeLogOdds(genuine, name=name + _LOG_ODDS)(classes))
+    odds = fitted[0] if len(fitted) == 1 else layers.Average(name="fitted")(fitted)
+    return keras.Model(inputs, layers.Add(name="logit")([logit, odds]), name="detector")
 
 
 def fitted_classifiers(model: keras.Model) -> list[tuple[keras.layers.Dense, "FakeLogOdds"]]:

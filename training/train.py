@@ -5,15 +5,11 @@ import functools
 import hashlib
 import json
 import math
-import multiprocessing
 import os
-import queue
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +18,7 @@ from detector.predictor import DecisionRule
 from detector.preprocessing import INPUT_SIZE
 from training.augment import evaluation_input, training_input
 from training.calibration import fit, fit_band, is_between, joined
-from training.config import FULL, SMOKE, Config, Stage
+from training.config import FULL, SMOKE, Config
 from training.data import (
     CLASSES,
     FAKE,
@@ -72,23 +68,12 @@ _SOURCES = "fitted_sources.json"
 class AugmentedBatches(keras.utils.PyDataset):
     """Balanced, augmented batches; every batch is a function of (seed, stage, epoch, index) alone."""
 
-    def __init__(
-        self,
-        pictures: list[FacePicture],
-        config: Config,
-        *,
-        stage_number: int,
-        first_epoch: int = 0,
-        workers: "BatchWorkers | None" = None,
-    ) -> None:
-        """Takes the pictures to draw from, and the processes that draw; without any, threads of this one do."""
-        super().__init__(workers=workers.count if workers else 2, max_queue_size=workers.count if workers else 12)
-        self._processes = workers
+    def __init__(self, pictures: list[FacePicture], config: Config, *, stage_number: int, first_epoch: int = 0) -> None:
+        super().__init__(workers=2, max_queue_size=12)
         self._pictures = pictures
         self._config = config
         self._stage_number = stage_number
         self._stage = config.stages[stage_number]
-        self._batch_size, self._draws = _steps(config, self._stage)
         self._epoch = first_epoch
         samples = [each.sample for each in pictures]
         self._weights = sampling_weights(
@@ -104,20 +89,15 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._donors = [each for each in pictures if each.sample.label in labels and each.keypoints is not None]
 
     def __len__(self) -> int:
-        return self._draws // self._batch_size
+        return self._config.draws_per_epoch // self._config.batch_size
 
     def on_epoch_end(self) -> None:
         self._epoch += 1
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Returns (batch, size, size, 3) uint8 RGB and (batch, 1) float32 labels, FAKE = 1."""
-        if self._processes:
-            return self._processes.batch(self._config, self._stage_number, self._epoch, index)
-        return self.drawn(self._epoch, index)
-
-    def drawn(self, epoch: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Returns a batch of that epoch, drawn here."""
-        rng = np.random.default_rng([self._config.seed, self._stage_number, epoch, index])
+        batch_size = self._config.batch_size
+        rng = np.random.default_rng([self._config.seed, self._stage_number, self._epoch, index])
         inputs: list[NDArray[np.uint8]] = []
         labels: list[int] = []
 
@@ -134,8 +114,8 @@ class AugmentedBatches(keras.utils.PyDataset):
             )
             labels.append(label)
 
-        for choice in rng.choice(len(self._pictures), self._batch_size, p=self._weights):
-            if len(inputs) >= self._batch_size:
+        for choice in rng.choice(len(self._pictures), batch_size, p=self._weights):
+            if len(inputs) >= batch_size:
                 break
             picture = self._pictures[int(choice)]
             seed = int(rng.integers(2**63))
@@ -144,90 +124,13 @@ class AugmentedBatches(keras.utils.PyDataset):
             if can_blend and rng.random() < self._blend_share:
                 donor = self._donors[int(rng.integers(len(self._donors)))]
             add(picture, picture.sample.label if donor is None else FAKE, seed, donor)
-            if len(inputs) < self._batch_size and rng.random() < self._stage.pair_share:
+            if len(inputs) < batch_size and rng.random() < self._stage.pair_share:
                 others = self._counterparts.get(int(choice))
                 if donor is not None:
                     add(picture, REAL, seed)
                 elif others:
                     add(self._pictures[int(rng.choice(others))], 1 - picture.sample.label, seed)
-        return _mixed(np.stack(inputs), np.array(labels, np.float32)[:, None], self._stage.mixed_share, rng)
-
-
-def _steps(config: Config, stage: Stage) -> tuple[int, int]:
-    """Returns how many pictures a step and an epoch of the stage have."""
-    return stage.batch_size or config.batch_size, stage.draws_per_epoch or config.draws_per_epoch
-
-
-def _mixed(
-    inputs: NDArray[np.uint8], labels: NDArray[np.float32], share: float, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Returns the batch with another of its pictures laid over that share of them."""
-    count = round(share * len(inputs))
-    if not count:
-        return inputs, labels
-    chosen = rng.choice(len(inputs), count, replace=False)
-    others = rng.choice(len(inputs), count)
-    part = rng.uniform(0.1, 0.9, count).astype(np.float32)
-    over = part[:, None, None, None]
-    mixed, between = inputs.copy(), labels.copy()
-    mixed[chosen] = np.rint(over * inputs[chosen] + (1 - over) * inputs[others]).astype(np.uint8)
-    between[chosen] = part[:, None] * labels[chosen] + (1 - part[:, None]) * labels[others]
-    return mixed, between
-
-
-class BatchWorkers:
-    """Processes that draw batches: one core draws a few hundred blends a second, and a GPU may take thousands.
-
-    They are forked, so that all share the pictures, and hand their batches over in memory that is shared, too.
-    """
-
-    def __init__(self, pictures: list[FacePicture], configs: Sequence[Config], count: int) -> None:
-        """Starts `count` processes for batches of these pictures by any of the configs."""
-        self.count = count
-        context = multiprocessing.get_context("fork")
-        length = max(_steps(each, stage)[0] * stage.size**2 * 3 for each in configs for stage in each.stages)
-        self._memory = [context.RawArray("B", length) for _slot in range(count)]
-        self._free: queue.Queue[int] = queue.Queue()
-        for slot in range(count):
-            self._free.put(slot)
-        self._pool = context.Pool(count, _start_worker, (pictures, self._memory))
-
-    def batch(
-        self, config: Config, stage_number: int, epoch: int, index: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Returns what `AugmentedBatches.drawn` does."""
-        slot = self._free.get()
-        try:
-            shape, labels = self._pool.apply(_draw, (config, stage_number, epoch, index, slot))
-            whole = np.frombuffer(self._memory[slot], np.uint8)
-            return whole[: math.prod(shape)].reshape(shape).copy(), labels
-        finally:
-            self._free.put(slot)
-
-    def close(self) -> None:
-        """Ends the processes."""
-        self._pool.terminate()
-        self._pool.join()
-
-
-# In each of the processes: the pictures, the memory of the slots, and what draws.
-_of_worker: dict[str, Any] = {}
-
-
-def _start_worker(pictures: list[FacePicture], memory: list[Any]) -> None:
-    cv2.setNumThreads(1)
-    _of_worker.update(pictures=pictures, memory=memory, batches={})
-
-
-def _draw(
-    config: Config, stage_number: int, epoch: int, index: int, slot: int
-) -> tuple[tuple[int, ...], NDArray[np.float32]]:
-    batches = _of_worker["batches"]
-    if (config, stage_number) not in batches:
-        batches[config, stage_number] = AugmentedBatches(_of_worker["pictures"], config, stage_number=stage_number)
-    inputs, labels = batches[config, stage_number].drawn(epoch, index)
-    np.frombuffer(_of_worker["memory"][slot], np.uint8)[: inputs.size] = inputs.ravel()
-    return inputs.shape, labels
+        return np.stack(inputs), np.array(labels, np.float32)[:, None]
 
 
 def train(
@@ -237,9 +140,6 @@ def train(
     faces_dir: Path = FACES_DIR,
     backbone_weights: Path = BACKBONE_WEIGHTS,
     leave_out: Callable[[Sample], bool] | None = None,
-    start: Path | None = None,
-    teachers: Sequence[keras.Model] = (),
-    processes: int = 0,
 ) -> keras.Model:
     """Returns the trained classifier (logits), resuming from the last finished epoch in run_dir.
 
@@ -250,9 +150,6 @@ def train(
         backbone_weights: Keras' MobileNetV2 ImageNet weights without top.
         leave_out: Samples for which it is true are neither trained nor validated on, like those that test pictures are
             copies of (`training.overlaps`).
-        start: Weights of a stage to begin with instead of the backbone's.
-        teachers: What this returned for others; what they say of a crop in the mean is `distilled_share` of its target.
-        processes: How many draw the batches; 0 leaves that to threads.
 
     Raises:
         ValueError: run_dir holds a run with another config, or on other data.
@@ -261,7 +158,7 @@ def train(
     fitted = run_dir / "refit.weights.h5"
     if config.refit is not None and fitted.is_file():
         classes = json.loads((run_dir / _SOURCES).read_text()) if config.refit_sources else []
-        model, _backbone = _built(replace(config, normalized_from=None), "float32", sources=classes)
+        model, _backbone = _built(replace(config, normalized_from=None), sources=classes)
         model.load_weights(fitted)
         return model
     samples = without_copies(limited(read_manifest(faces_dir), config.limit_per_source), faces_dir)
@@ -269,21 +166,7 @@ def train(
     cache_dir = run_dir.parent
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "train"], cache_dir=cache_dir)
     validation = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=cache_dir)
-    workers = BatchWorkers(pictures, [config], processes) if processes else None
-    try:
-        model, backbone = learnt(
-            config,
-            run_dir,
-            pictures,
-            validation,
-            backbone_weights=backbone_weights,
-            start=start,
-            teachers=teachers,
-            workers=workers,
-        )
-    finally:
-        if workers:
-            workers.close()
+    model, backbone = learnt(config, run_dir, pictures, validation, backbone_weights=backbone_weights)
     classes = []
     if config.refit is not None and config.refit_sources:
         classes = source_classes(each.sample for each in _fitted_to(pictures, validation, config))
@@ -306,9 +189,6 @@ def learnt(
     validation: list[FacePicture],
     *,
     backbone_weights: Path,
-    start: Path | None = None,
-    teachers: Sequence[keras.Model] = (),
-    workers: BatchWorkers | None = None,
 ) -> tuple[keras.Model, keras.Model]:
     """Returns the classifier after all stages, and its backbone, as they were trained: normalisation is not folded.
 
@@ -318,48 +198,27 @@ def learnt(
         pictures: To learn from.
         validation: Measured after each epoch.
         backbone_weights: Keras' ImageNet weights.
-        start: Weights of a stage to begin with instead of those.
-        teachers: Classifiers (logits) whose mean is `distilled_share` of the target.
-        workers: What draws the batches; threads if None.
     """
     keras.utils.set_random_seed(config.seed)
-    model, backbone = _built(config, config.precision)
-    if start is None:
-        load_backbone_weights(backbone, backbone_weights)
-    else:
-        model.load_weights(start)
+    model, backbone = _built(config)
+    load_backbone_weights(backbone, backbone_weights)
     for number in range(len(config.stages)):
         finished = run_dir / f"stage_{number}.weights.h5"
         if finished.is_file():
             model.load_weights(finished)
             continue
         if config.stages[number].epochs:
-            _fit_stage(
-                model, backbone, config, number, pictures, validation, run_dir, teachers=teachers, workers=workers
-            )
+            _fit_stage(model, backbone, config, number, pictures, validation, run_dir)
         _save(model, finished)
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
-    if config.precision == "float32":
-        return model, backbone
-    weights = model.get_weights()
-    model, backbone = _built(config, "float32")
-    model.set_weights(weights)
     return model, backbone
 
 
-def _built(
-    config: Config, precision: str, *, sources: Sequence[tuple[int, str]] = ()
-) -> tuple[keras.Model, keras.Model]:
+def _built(config: Config, *, sources: Sequence[tuple[int, str]] = ()) -> tuple[keras.Model, keras.Model]:
     """Returns a classifier and its backbone, without weights worth having."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
-        backbone = build_backbone(normalized_from=config.normalized_from)
-        model = build_classifier(backbone, dropout=config.dropout, seed=config.seed, sources=_counts(sources))
-        return model, backbone
-    finally:
-        keras.config.set_dtype_policy(before)
+    backbone = build_backbone(normalized_from=config.normalized_from)
+    return build_classifier(backbone, dropout=config.dropout, seed=config.seed, sources=_counts(sources)), backbone
 
 
 def _counts(classes: Sequence[tuple[int, str]]) -> tuple[int, int] | None:
@@ -537,7 +396,7 @@ def _served(
         last = len(config.stages) - 1
         unseen = AugmentedBatches(pictures, config, stage_number=last, first_epoch=config.stages[last].epochs)
         settle_statistics(model, backbone, (unseen[index][0] for index in range(config.settling_batches)))
-    result, folded = _built(replace(config, normalized_from=None), "float32", sources=sources)
+    result, folded = _built(replace(config, normalized_from=None), sources=sources)
     copy_backbone_weights(backbone, folded)
     for name in (CLASSIFIER, KINDS_CLASSIFIER):
         result.get_layer(name).set_weights(model.get_layer(name).get_weights())
@@ -570,17 +429,12 @@ def _fit_stage(
     pictures: list[FacePicture],
     validation: list[FacePicture],
     run_dir: Path,
-    *,
-    teachers: Sequence[keras.Model] = (),
-    workers: BatchWorkers | None = None,
 ) -> None:
     stage = config.stages[number]
-    batch_size, draws = _steps(config, stage)
     freeze_below(backbone, stage.train_from)
     # Without the classifier that is fitted in the end: it says nothing yet.
-    learner = _Learner(model.input, model.get_layer(CLASSIFIER).output, name="learner")
-    learner.listen(teachers, config.distilled_share)
-    steps = draws // batch_size * stage.epochs
+    learner = keras.Model(model.input, model.get_layer(CLASSIFIER).output, name="learner")
+    steps = config.draws_per_epoch // config.batch_size * stage.epochs
     warm_up = min(200, steps // 10)
     optimizer = LayerwiseAdamW(
         keras.optimizers.schedules.CosineDecay(
@@ -600,20 +454,17 @@ def _fit_stage(
         optimizer,
         loss=keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         metrics=[keras.metrics.AUC(from_logits=True, name="auc")],
-        # XLA slows TensorFlow down here; JAX knows nothing else.
-        jit_compile=keras.backend.backend() == "jax",
+        jit_compile=False,  # XLA slows TensorFlow down here
     )
     optimizer.build(learner.trainable_variables)
     backup_dir = run_dir / f"stage_{number}"
     val_inputs = np.stack([evaluation_input(each, size=stage.size) for each in validation])
     val_labels = np.array([each.sample.label for each in validation], np.float32)[:, None]
-    batches = AugmentedBatches(
-        pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir), workers=workers
-    )
+    batches = AugmentedBatches(pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir))
     learner.fit(
         batches,
         epochs=stage.epochs,
-        validation_data=_Batches(val_inputs, val_labels, batch_size),
+        validation_data=_Batches(val_inputs, val_labels, config.batch_size),
         callbacks=[
             # Validation sees the averaged weights; the end of fit() keeps them.
             keras.callbacks.SwapEMAWeights(),
@@ -622,24 +473,6 @@ def _fit_stage(
         ],
         verbose=1 if os.isatty(1) else 2,
     )
-
-
-class _Learner(keras.Model):
-    """A classifier whose target is in part what its teachers say of the same picture."""
-
-    def listen(self, teachers: Sequence[keras.Model], share: float) -> None:
-        self._teachers = list(teachers)
-        self._teachers_share = share
-        for teacher in self._teachers:
-            teacher.trainable = False
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        if training and self._teachers:
-            logits = sum(teacher(x, training=False) for teacher in self._teachers) / len(self._teachers)
-            y = (1 - self._teachers_share) * y + self._teachers_share * keras.ops.sigmoid(logits)
-        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
 
 def network_logits(
@@ -676,41 +509,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, help="JSON with other settings than FULL of training/config.py")
     parser.add_argument("--run-dir", type=Path, help="checkpoints and logs (default: training/runs/default or smoke)")
     parser.add_argument("--model-dir", type=Path, help="where the model is written (default: models/mobilenet_v2)")
-    parser.add_argument("--processes", type=int, default=0, help="how many draw the pictures (default: two threads do)")
     options = parser.parse_args(arguments)
     config = Config.from_json(options.config.read_text()) if options.config else SMOKE if options.smoke else FULL
     run_dir = options.run_dir or RUNS_DIR / ("smoke" if options.smoke else "default")
-    models = train_all(config, run_dir, processes=options.processes)
+    models = train_all(config, run_dir)
     # A trial's model must not replace the real one.
     finish(models, config, options.model_dir or (run_dir / "model" if options.smoke else MODEL_DIR), run_dir=run_dir)
 
 
-def train_all(config: Config, run_dir: Path, *, faces_dir: Path = FACES_DIR, processes: int = 0) -> list[keras.Model]:
-    """Returns the networks that are served, trained: all of them, or the one that learnt from the others."""
-    run_dirs = _run_dirs(config, run_dir)
-    models = [
-        train(each, where, faces_dir=faces_dir, processes=processes)
-        for each, where in zip(config.networks(), run_dirs, strict=True)
+def train_all(config: Config, run_dir: Path, *, faces_dir: Path = FACES_DIR) -> list[keras.Model]:
+    """Returns the networks that are served, trained."""
+    return [
+        train(each, where, faces_dir=faces_dir)
+        for each, where in zip(config.networks(), _run_dirs(config, run_dir), strict=True)
     ]
-    distilled = config.distilled()
-    if distilled is None:
-        return models
-    start = run_dir / f"stage_{len(config.stages) - 1}.weights.h5"
-    where = _served_dirs(config, run_dir)[0]
-    return [train(distilled, where, faces_dir=faces_dir, start=start, teachers=models, processes=processes)]
 
 
 def _run_dirs(config: Config, run_dir: Path) -> list[Path]:
     """Returns where each network trains: the others' folders are beside the first's, whose cache they share."""
     others = [run_dir.with_name(f"{run_dir.name}-{name}") for name in ("second", "third")]
     return [run_dir, *others][: len(config.networks())]
-
-
-def _served_dirs(config: Config, run_dir: Path) -> list[Path]:
-    """Returns where the networks that are served train."""
-    if config.distilled_stages:
-        return [run_dir.with_name(f"{run_dir.name}-distilled")]
-    return _run_dirs(config, run_dir)
 
 
 def finish(
@@ -724,7 +542,7 @@ def finish(
     samples = limited(read_manifest(faces_dir), config.limit_per_source)
     held_out: list[dict[str, float]] = []
     if "val" in config.refit_splits:
-        held_out = [json.loads((each / _HELD_OUT).read_text()) for each in _served_dirs(config, run_dir)]
+        held_out = [json.loads((each / _HELD_OUT).read_text()) for each in _run_dirs(config, run_dir)]
         samples = [each for each in samples if each.split != "val" or each.path in held_out[0]]
     pictures = load_pictures(faces_dir, [each for each in samples if each.split == "val"], cache_dir=run_dir.parent)
     judged = [each for each in pictures if each.served]

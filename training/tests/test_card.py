@@ -72,18 +72,6 @@ def test_how_the_last_fit_saw_the_pictures_is_said(tmp_path: Path, as_served: bo
     assert f"each picture of training and `val`, {said}." in text
 
 
-@pytest.mark.parametrize("is_distilled", [False, True])
-def test_teachers_are_spoken_of_where_there_were_any(tmp_path: Path, is_distilled: bool) -> None:
-    stage = {"pseudo_fake_share": 0.25}
-    config = {"stages": [stage], "pseudo_fake_share": 0.15, "second_stages": [stage], "distilled_share": 0.8}
-    stages = [stage, {"pseudo_fake_share": 0.3}] if is_distilled else []
-
-    text = card(tmp_path, config={**config, "distilled_stages": stages})
-
-    assert ("where the first of two networks like it had ended, and of each crop 80%" in text) is is_distilled
-    assert ("25 and 30 % where it was distilled)" in text) is is_distilled
-
-
 @pytest.mark.parametrize("are_told_apart", [False, True])
 def test_a_classifier_of_the_sources_is_spoken_of_where_there_is_one(tmp_path: Path, are_told_apart: bool) -> None:
     config = {"stages": [{"pseudo_fake_share": 0.3}], "pseudo_fake_share": 0.15, "refit_sources": are_told_apart}

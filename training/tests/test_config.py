@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from training.config import FULL, SMOKE, Config, Stage
+from training.paths import MODEL_DIR
 
 
 @pytest.mark.parametrize("config", [FULL, SMOKE], ids=["full", "smoke"])
@@ -93,23 +95,34 @@ def test_a_third_network_needs_a_second_and_a_fit() -> None:
             Config(third_pretrained=True, **lacking)
 
 
-def test_a_distilled_network_has_teachers_that_never_learn_from_val() -> None:
-    stage, other = Stage(epochs=1, size=96, learning_rate=0.1), Stage(epochs=2, size=224, learning_rate=0.2)
-    config = Config(
-        stages=(stage,),
-        average=((0, 1.0),),
-        refit=1e-3,
-        refit_splits=("train", "val"),
-        second_stages=(stage,),
-        second_seed=7,
-        distilled_stages=(other,),
-        distilled_seed=8,
-        distilled_share=0.5,
-    )
-    assert Config.from_json(json.dumps(config.to_dict())) == config
+@pytest.mark.parametrize(
+    ("stage", "others"),
+    [
+        ({"mixed_share": 0.0, "batch_size": None, "draws_per_epoch": None}, {}),
+        ({}, {"precision": "float32", "distilled_stages": [], "distilled_seed": 0, "distilled_share": 0.8}),
+    ],
+)
+def test_settings_that_are_gone_may_have_their_default(stage: dict[str, Any], others: dict[str, Any]) -> None:
+    """Or no run folder of before could be gone on from."""
+    config = FULL.to_dict()
+    config |= {key: [{**each, **stage} for each in config[key]] for key in ("stages", "second_stages")}
+    assert Config.from_json(json.dumps({**config, **others})) == FULL
 
-    distilled = config.distilled()
 
-    assert [each.refit_splits for each in config.networks()] == [("train",), ("train",)]
-    assert distilled == Config(seed=8, stages=(other,), refit=1e-3, refit_splits=("train", "val"), distilled_share=0.5)
-    assert distilled.distilled() is None
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"precision": "mixed_bfloat16"}', "precision"),
+        ('{"distilled_stages": [{"epochs": 1}]}', "distilled_stages"),
+        ('{"stages": [{"epochs": 1, "size": 96, "learning_rate": 0.1, "batch_size": 16}]}', "batch_size"),
+        ('{"second_stages": [{"epochs": 1, "size": 96, "learning_rate": 0.1, "mixed_share": 0.5}]}', "mixed_share"),
+    ],
+)
+def test_settings_that_are_gone_are_refused_where_they_did_something(text: str, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"settings: {key}\."):
+        Config.from_json(text)
+
+
+def test_what_ships_was_trained_as_a_run_is_now() -> None:
+    spec = json.loads((MODEL_DIR / "spec.json").read_text(encoding="utf-8"))
+    assert Config.from_json(json.dumps(spec["config"])) == FULL

@@ -1,7 +1,6 @@
 """The parts of training, each in a process of its own: what is fitted to what, and what is gone on from."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -168,94 +167,6 @@ def test_a_stage_says_how_many_reals_are_blended_and_with_whom(tmp_path: Path) -
     assert 0.2 < float(none[0]) < 0.8
     assert [float(every[0]), float(fakes_too[0])] == [1.0, 1.0]
     assert [int(each[1]) for each in (none, every, fakes_too)] == [1, 1, 2]
-
-
-DISTILLED = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-import h5py
-import keras
-import numpy as np
-from training.config import SMOKE, Stage
-from training.train import _Learner, train_all
-stage = Stage(epochs=1, size=64, learning_rate=1e-3)
-config = replace(
-    SMOKE,
-    draws_per_epoch=32,
-    limit_per_source=1,
-    stages=(stage,),
-    second_stages=(stage,),
-    average=(),
-    normalized_from=None,
-    refit=None,
-    third_pretrained=False,
-    distilled_stages=(replace(stage, mixed_share=0.5, batch_size=8, learning_rate=0.0),),
-    distilled_share=0.75,
-)
-run_dir = Path(sys.argv[1])
-count = len(train_all(config, run_dir, processes=2))
-print(count, sorted(each.name for each in run_dir.parent.iterdir() if each.is_dir()))
-def stored(folder):
-    with h5py.File(run_dir.with_name(folder) / "stage_0.weights.h5") as file:
-        found = []
-        file.visititems(lambda name, each: found.append(np.array(each)) if isinstance(each, h5py.Dataset) else None)
-    return found
-print(max(float(np.abs(a - b).max()) for a, b in zip(stored("run"), stored("run-distilled"), strict=True)))
-picture = keras.Input((1,))
-def constant(value):
-    layer = keras.layers.Dense(1, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(value))
-    return keras.Model(picture, layer(picture))
-learner = _Learner(picture, constant(0.0)(picture), name="learner")
-learner.listen([constant(1.0), constant(3.0)], 0.75)
-learner.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-x, y, said = np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32), np.full((1, 1), 0.5, np.float32)
-for training in (True, False):
-    print(float(learner.compute_loss(x, y, said, training=training)))
-"""
-
-
-def test_a_distilled_network_begins_as_the_first_and_heeds_the_mean_of_all(tmp_path: Path) -> None:
-    printed = run_script(tmp_path, DISTILLED, str(tmp_path / "run"))
-    assert printed[-4] == "1 ['run', 'run-distilled', 'run-second']"
-    # Its rate is zero.
-    assert float(printed[-3]) < 1e-6
-
-    def loss(target: float) -> float:
-        return math.log1p(math.exp(0.5)) - target * 0.5
-
-    # The teachers' mean logit is 2.
-    assert [float(each) for each in printed[-2:]] == pytest.approx(
-        [loss(0.25 + 0.75 / (1 + math.exp(-2.0))), loss(1.0)], rel=1e-5
-    )
-
-
-WORKERS = """
-from dataclasses import replace
-import numpy as np
-from training.config import SMOKE, Stage
-from training.data import FAKE, REAL
-from training.tests.factories import make_face_picture
-from training.train import AugmentedBatches, BatchWorkers
-pictures = [make_face_picture(label) for label in (REAL, FAKE)]
-stages = tuple(
-    Stage(epochs=2, size=size, learning_rate=1e-4, mixed_share=share) for size, share in ((32, 0.0), (48, 0.5))
-)
-config = replace(SMOKE, stages=stages, batch_size=8, draws_per_epoch=32)
-workers = BatchWorkers(pictures, [config], 2)
-for number in (0, 1):
-    here = AugmentedBatches(pictures, config, stage_number=number, first_epoch=1)
-    there = AugmentedBatches(pictures, config, stage_number=number, first_epoch=1, workers=workers)
-    same = [np.array_equal(a, b) for index in range(4) for a, b in zip(here[index], there[index])]
-    labels = {float(each) for index in range(4) for each in here[index][1][:, 0]}
-    print(all(same), here[0][0].shape, here[0][0].dtype, labels <= {0.0, 1.0})
-workers.close()
-"""
-
-
-def test_processes_draw_what_threads_would(tmp_path: Path) -> None:
-    printed = run_script(tmp_path, WORKERS)
-    assert printed[-2:] == ["True (8, 32, 32, 3) uint8 True", "True (8, 48, 48, 3) uint8 False"]
 
 
 LAYERWISE = """
