@@ -29,6 +29,7 @@ from detector.predictor import (
     SecondOpinion,
     SeveralNetworks,
     Verdict,
+    forget_predictors,
     get_predictor,
     golden_picture,
     load_predictor,
@@ -469,6 +470,7 @@ def test_the_shipped_model_judges_a_portrait() -> None:
 
 @pytest.mark.model
 def test_the_predictor_is_loaded_once_for_all_threads() -> None:
+    forget_predictors()  # another test may have loaded it
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(get_predictor, [MODEL_DIR] * 8))
 
