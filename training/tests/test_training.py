@@ -169,6 +169,51 @@ def test_a_stage_says_how_many_reals_are_blended_and_with_whom(tmp_path: Path) -
     assert [int(each[1]) for each in (none, every, fakes_too)] == [1, 1, 2]
 
 
+HELD_OUT = """
+import json
+import math
+from dataclasses import replace
+import numpy as np
+from training import train
+from training.config import SMOKE, Stage
+from training.model import build_backbone, build_classifier
+from training.tests.factories import make_face_picture, make_sample
+
+def picture(number, split):
+    label = number % 2
+    source, generator = (("photos", "photo"), ("gan", "stylegan1"))[label]
+    sample = make_sample(label, source, str(number // 4), split=split, generator=generator)
+    return replace(make_face_picture(seed=number), sample=sample)
+
+pictures = [picture(number, "train") for number in range(8)]
+validation = [picture(number, "val") for number in range(8, 24)]
+fits = []  # which pictures of val each has seen, the fit that it begins with included, and which in all views
+
+def numbered(features, kinds, weights, *, class_count, start=None, **options):
+    # Stands in for a fit: its log odds are its number, plus those of four classes to one.
+    weighed = weights.reshape(-1, len(pictures) + len(validation))[:, len(pictures) :] > 0
+    before = fits[round(start[1][-1])][0] if start else np.zeros(len(validation), bool)
+    fits.append((weighed.any(axis=0) | before, weighed.all(axis=0)))
+    return np.zeros((features.shape[1], class_count)), np.array([0.0] + [len(fits) - 1.0] * (class_count - 1))
+
+train.fit_kinds = numbered
+config = replace(SMOKE, stages=(Stage(epochs=1, size=32, learning_rate=0.1),))
+model = build_classifier(build_backbone(), dropout=0.0, seed=1)
+held_out = train.refit(model, pictures, validation, config, inverse_penalty=1e-3)
+number_of_fit = np.rint(held_out - math.log(4)).astype(int)
+print(len(validation), config.refit_folds, len(set(number_of_fit.tolist())))
+for number in sorted(set(number_of_fit.tolist())):
+    others = number_of_fit != number
+    print(*(np.array_equal(others, each) for each in fits[number]))
+"""
+
+
+def test_calibration_rests_on_fits_that_never_saw_the_picture(tmp_path: Path) -> None:
+    """And that saw all others of `val`, in each view."""
+    printed = run_script(tmp_path, HELD_OUT)
+    assert printed[-4:] == ["16 3 3", *["True True"] * 3]
+
+
 LAYERWISE = """
 import numpy as np
 import keras
