@@ -1,6 +1,7 @@
 """The labelled face pictures: manifest, splits, boxes found by the serving detector, balanced sampling."""
 
 import csv
+import functools
 import hashlib
 import json
 from collections import defaultdict
@@ -118,13 +119,32 @@ def read_manifest(faces_dir: Path) -> list[Sample]:
 
 
 def overlapping(faces_dir: Path) -> list[tuple[str, str]]:
-    """Returns (path of a test picture, path of another copy of it in train or val); none for data not searched."""
-    if not OVERLAPS.is_file():
-        return []
-    found = json.loads(OVERLAPS.read_text(encoding="utf-8"))
-    if found["data_version"] != manifest_sha256(faces_dir):
-        return []
-    return [(test, other) for test, other, _inliers in found["pairs"]]
+    """Returns (path of a test picture, path of another copy of it in train or val).
+
+    For data that was not searched these are the known pairs that are in it; that there may be more is printed, once in
+    a process.
+    """
+    found = json.loads(OVERLAPS.read_text(encoding="utf-8")) if OVERLAPS.is_file() else {"pairs": []}
+    pairs = [(test, other) for test, other, _inliers in found["pairs"]]
+    if found.get("data_version") == manifest_sha256(faces_dir):
+        return pairs
+    samples = read_manifest(faces_dir)
+    tests = {each.path for each in samples if each.split.startswith("test")}
+    others = {each.path for each in samples} - tests
+    there = [(test, other) for test, other in pairs if test in tests and other in others]
+    if tests:
+        manifest = faces_dir / "manifest.csv"
+        _say_once(
+            f"{manifest} is not what training/overlaps.json was made of. Of its {len(pairs)} pairs of a test picture"
+            f" and its copy in train or val {len(there)} are in this data and count. It was not searched for others;"
+            " python -m training.overlaps does that."
+        )
+    return there
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text, flush=True)
 
 
 def without_copies(samples: Iterable[Sample], faces_dir: Path) -> list[Sample]:

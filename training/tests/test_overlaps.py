@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from detector.faces import BoundingBox
 from detector.tests.portraits import astronaut
 from training import data
-from training.data import FacePicture, overlapping
+from training.data import FacePicture, manifest_sha256, overlapping, read_manifest, without_copies
 from training.overlaps import LEAST_INLIERS, find, inliers, keypoints
 from training.tests.factories import make_face_picture, make_sample
+from training.tests.test_data import write_manifest
 
 
 def picture(pixels: NDArray[np.uint8], path: str) -> FacePicture:
@@ -50,12 +51,57 @@ def test_a_picture_without_structure_matches_nothing() -> None:
     assert inliers(blank, keypoints(picture(astronaut(), "b"))) == 0
 
 
-@pytest.mark.parametrize(("version", "expected"), [("this", [("test/a.jpg", "train/b.jpg")]), ("another", [])])
-def test_the_list_counts_for_the_data_it_was_made_of(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, expected: list[tuple[str, str]]
+PAIRS = [("test/a.jpg", "train/a.jpg"), ("test/b.jpg", "train/b.jpg")]
+ROWS = {path: {"path": path, "split": path.split("/")[0], "group": path} for pair in PAIRS for path in pair}
+
+
+@pytest.fixture
+def faces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two pictures of `train`, each with a copy in `test`, and a list that was made of this data."""
+    write_manifest(tmp_path, *ROWS.values())
+    listed = {"data_version": manifest_sha256(tmp_path), "pairs": [[*pair, 20] for pair in PAIRS]}
+    (tmp_path / "overlaps.json").write_text(json.dumps(listed))
+    monkeypatch.setattr(data, "OVERLAPS", tmp_path / "overlaps.json")
+    return tmp_path
+
+
+def test_the_list_counts_for_the_data_it_was_made_of(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert overlapping(faces) == PAIRS
+    assert [each.path for each in without_copies(read_manifest(faces), faces)] == ["test/a.jpg", "test/b.jpg"]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "expected"),
+    [
+        ("test/a.jpg", {"face_score": "0.9"}, PAIRS),
+        ("train/b.jpg", {"path": "train/new.jpg"}, PAIRS[:1]),
+        ("test/b.jpg", {"path": "test/new.jpg"}, PAIRS[:1]),
+        ("test/b.jpg", {"split": "val"}, PAIRS[:1]),
+        ("train/b.jpg", {"split": "test"}, PAIRS[:1]),
+    ],
+)
+def test_known_copies_stay_out_of_changed_data_which_is_said_not_to_be_searched(
+    faces: Path,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+    change: dict[str, str],
+    expected: list[tuple[str, str]],
 ) -> None:
-    path = tmp_path / "overlaps.json"
-    path.write_text(json.dumps({"data_version": "this", "pairs": [["test/a.jpg", "train/b.jpg", 20]]}))
-    monkeypatch.setattr(data, "OVERLAPS", path)
-    monkeypatch.setattr(data, "manifest_sha256", lambda faces_dir: version)
-    assert overlapping(tmp_path) == expected
+    """Or one changed row would bring all of them back, without a word."""
+    write_manifest(faces, *(row | change if row["path"] == path else row for row in ROWS.values()))
+
+    assert overlapping(faces) == expected
+    assert overlapping(faces) == expected
+
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert "Of its 2 pairs" in printed
+    assert f" {len(expected)} are in this data" in printed
+    assert "python -m training.overlaps" in printed
+
+
+def test_nothing_is_said_of_data_without_test_pictures(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_manifest(faces, ROWS["train/a.jpg"])
+    assert overlapping(faces) == []
+    assert capsys.readouterr().out == ""
