@@ -52,7 +52,7 @@ FOLDS = {
     "real_web": "Genuine photos from the web",
     "new_sources": "Generators and genuine photos, several sources of each",
 }
-# Of the ways of training whose folds are in metrics.json: the one that ships, and the frozen head's.
+# Ways of training with folds in metrics.json: the nearest to what ships that has all of them, and the frozen head's.
 SHIPPED_FOLDS, BASELINE_FOLDS = "refit", "frozen_head"
 
 

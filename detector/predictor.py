@@ -28,8 +28,8 @@ from detector.preprocessing import face_input, scaled, square_crop
 
 SELF_TEST_TOLERANCE = 1e-4
 MAX_FACES = 20
-# Longer side of a face's box in px of the upright original, below which no verdict on it is decided: of 40 px on, about
-# one in twenty decided answers was wrong on `test` reduced to such faces, as the band promises; of 20 px, one in eight.
+# Longer side of a face's box in px of the upright original, below which no verdict on it is decided. Chosen on `test`
+# reduced to such faces: of 40 px about one in twenty decided answers was wrong, of 20 px one in eight.
 MIN_DECIDED_FACE_SIDE = 40
 WEIGHT_FILES = ("model.tflite", "second.tflite", "third.tflite")
 _LEAST = 1e-7  # probability either way: float32's sigmoid reaches 0 and 1, which nothing is

@@ -72,8 +72,9 @@ def joined(
 
 # Outside the band of uncertainty at most this share of the answers "Real" and of the answers "Fake" may be wrong on
 # pictures as they are. One in twenty is what is promised: where a picture was compressed, reduced or blurred on its way
-# more are wrong, on `val` half as many again.
+# more are wrong (the delivery table of the model card).
 BAND_ERROR = 0.03
+PROMISED_ERROR = 0.05
 
 
 def fit_band(

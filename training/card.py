@@ -1,11 +1,11 @@
-"""Writes the model card from the measured figures: none of them is typed by hand."""
+"""Writes the model card. Its tables and marks come from metrics.json and spec.json; what it tells of runs is typed."""
 
 import json
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from training.calibration import BAND_ERROR, REAL_ACC_TARGET
+from training.calibration import BAND_ERROR, PROMISED_ERROR, REAL_ACC_TARGET
 from training.figures import draw
 from training.metrics import METRICS
 
@@ -33,7 +33,9 @@ def write_card(model_dir: Path) -> None:
         sources=_sources(spec["config"]),
         views=_views(spec["config"]),
         blends=_blends(spec["config"]),
-        n_train=f"{metrics['n_train']:,}",
+        n_train=f"{metrics['n_train']:,}" if "n_train" in metrics else "an unknown number of",
+        copies=_copies(metrics.get("n_copies", 0)),
+        delivered=_delivered(metrics.get("delivery_test", {})),
         data_version=spec["data_version"][:12],
         code_version=spec["code_version"],
         overall=_overall(tables, metrics.get("baseline", {})),
@@ -119,6 +121,29 @@ def _overall(tables: dict[str, Any], baseline: dict[str, Any]) -> str:
             )
     rows += [(f"frozen backbone, new head: {split}", row) for split, row in baseline.get("frozen_head", {}).items()]
     return _table(rows, intervals=True)
+
+
+def _copies(count: int) -> str:
+    """Returns what the card says of pictures of `test` that match others."""
+    if not count:
+        return ""
+    return (
+        "**Copies:** groups keep in one split what is known to belong together. Local features (`python -m\n"
+        f"training.overlaps`) find that {count} of the pictures of `test` match one of training or `val` all\n"
+        "the same: recordings of DFDC that are in several videos, portraits of CIPLab that were edited into\n"
+        "another group, photos that came into a source twice, and some generated portraits that are merely\n"
+        "alike. That is a lower bound. The row without them shows what they do.\n\n"
+    )
+
+
+def _delivered(deliveries: dict[str, Any]) -> str:
+    """Returns after which deliveries more decided answers are wrong than are promised."""
+    errors = {name: row["decided_error"] for name, row in deliveries.items() if row["decided_error"] is not None}
+    if not errors:
+        return "more may be wrong"
+    beyond = [f"{error:.1%} after {name}" for name, error in errors.items() if error > PROMISED_ERROR]
+    span = f"between {min(errors.values()):.1%} and {max(errors.values()):.1%} is wrong"
+    return f"{span} (more than one in twenty: {', '.join(beyond)})" if beyond else span
 
 
 def _group_photos(tables: dict[str, Any]) -> str:

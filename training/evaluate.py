@@ -1,7 +1,7 @@
 """Measures the exported model: `python -m training.evaluate` (`make evaluate`).
 
-Every picture goes through the code that serves: decoding, face detection, cropping and the LiteRT network. Nothing here
-chooses anything, so `test` and `test_unseen` stay unseen.
+Every picture goes through the code that serves: decoding, face detection, cropping, the LiteRT networks and the rule of
+small faces. Nothing here chooses anything.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,13 @@ class Scores:
     Attributes:
         samples: (n) what was scored.
         values: (n,) fake_probability of the most fake face.
+        is_small: (n,) whether the verdict rests on a face too small to decide.
         no_face: How many pictures got no verdict; they are counted, not scored.
     """
 
     samples: list[Sample]
     values: NDArray[np.float64]
+    is_small: NDArray[np.bool_]
     no_face: int
 
     @property
@@ -56,7 +59,22 @@ class Scores:
     def without(self, paths: set[str]) -> "Scores":
         """Returns the scores of the other pictures."""
         kept = [index for index, sample in enumerate(self.samples) if sample.path not in paths]
-        return Scores([self.samples[index] for index in kept], self.values[kept], self.no_face)
+        return Scores([self.samples[index] for index in kept], self.values[kept], self.is_small[kept], self.no_face)
+
+    def row(
+        self, chosen: NDArray[np.bool_] | slice = slice(None), *, rule: DecisionRule, prior: float, draws: int
+    ) -> dict[str, Any]:
+        """Returns the figures of the chosen ones, with intervals from so many bootstrap samples."""
+        groups = np.array(self.groups, object)[chosen].tolist()
+        return table_row(
+            self.y_true[chosen],
+            self.values[chosen],
+            groups,
+            rule=rule,
+            prior=prior,
+            undecided=self.is_small[chosen],
+            repeats=draws,
+        )
 
 
 def _jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
@@ -124,20 +142,21 @@ def score(
         deliver: What happens to each picture first; the result is sent as a lossless PNG.
         title: The progress bar's label.
     """
-    kept, values, no_face = [], [], 0
+    kept, values, is_small, no_face = [], [], [], 0
     for sample in tqdm(samples, desc=title, unit="img", disable=None):
         data = (faces_dir / sample.path).read_bytes()
         if deliver is not None:
             buffer = io.BytesIO()
             deliver(Image.fromarray(decode_image(data).pixels)).save(buffer, "PNG", compress_level=0)
             data = buffer.getvalue()
-        probability = predictor.predict(decode_image(data)).fake_probability
-        if probability is None:
+        prediction = predictor.predict(decode_image(data))
+        if prediction.fake_probability is None:
             no_face += 1
         else:
             kept.append(sample)
-            values.append(probability)
-    return Scores(kept, np.array(values, np.float64), no_face)
+            values.append(prediction.fake_probability)
+            is_small.append(prediction.rule != predictor.fitted_rule)
+    return Scores(kept, np.array(values, np.float64), np.array(is_small, bool), no_face)
 
 
 def table(scores: Scores, *, rule: DecisionRule, prior: float, draws: int = DRAWS) -> dict[str, Any]:
@@ -147,23 +166,18 @@ def table(scores: Scores, *, rule: DecisionRule, prior: float, draws: int = DRAW
     figures that one class can give. The overall intervals come from `draws` bootstrap samples, others from a fifth.
     """
 
-    def row(chosen: NDArray[np.bool_], repeats: int) -> dict[str, Any]:
-        indices = np.flatnonzero(chosen)
-        groups = [scores.groups[index] for index in indices]
-        return table_row(
-            scores.y_true[indices], scores.values[indices], groups, rule=rule, prior=prior, repeats=repeats
-        )
+    row = partial(scores.row, rule=rule, prior=prior, draws=draws // 5)
 
     def against_reals(name_of: Callable[[Sample], str]) -> dict[str, Any]:
         names = sorted({name_of(each) for each in scores.samples if each.label == 1})
         own = np.array([name_of(each) for each in scores.samples])
-        return {name: row((own == name) | (scores.y_true == 0), draws // 5) for name in names}
+        return {name: row((own == name) | (scores.y_true == 0)) for name in names}
 
     sources = np.array([each.source for each in scores.samples])
     both = len(set(scores.y_true.tolist())) == 2
     return {
-        "overall": {**row(np.ones(len(sources), bool), draws), "n_no_face": scores.no_face},
-        "by_source": {source: row(sources == source, draws // 5) for source in sorted(set(sources))},
+        "overall": {**row(draws=draws), "n_no_face": scores.no_face},
+        "by_source": {source: row(sources == source) for source in sorted(set(sources))},
         "by_generator": against_reals(lambda sample: sample.generator),
         "by_kind": against_reals(lambda sample: KINDS.get(sample.generator, "unknown")),
         "roc": roc_points(scores.y_true, scores.values) if both else [],
@@ -186,7 +200,8 @@ def evaluate_model(
     """Measures the model in model_dir, writes its metrics.json and card, and returns the metrics.
 
     A split without pictures has no table. Where the classifier was fitted to `val` too, that table is not measured
-    here: training leaves it, from fits that did not see the pictures.
+    here: training leaves it, from fits that did not see the pictures, and it stays, of training's data, whatever is
+    measured.
 
     Args:
         model_dir: Holds model.tflite and spec.json; keys of metrics.json that are not measured here are kept.
@@ -226,14 +241,12 @@ def evaluate_model(
         tables[split] = table(scores, rule=rule, prior=prior, draws=draws)
         others = scores.without(copies)
         if len(others.samples) < len(scores.samples):
-            tables[split]["without_copies"] = table_row(
-                others.y_true, others.values, others.groups, rule=rule, prior=prior, repeats=draws
-            )
+            tables[split]["without_copies"] = others.row(rule=rule, prior=prior, draws=draws)
     chosen = [sample for sample in samples if sample.split == "test"]
     if deliveries and chosen:
         for name, deliver in DELIVERIES.items():
             scores = score(predictor, faces_dir, chosen, deliver=deliver, title=name)
-            row = table_row(scores.y_true, scores.values, scores.groups, rule=rule, prior=prior, repeats=1)
+            row = scores.row(rule=rule, prior=prior, draws=1)
             clean = tables["test"]["overall"]
             change[name] = {
                 "n": row["n"],
@@ -244,12 +257,14 @@ def evaluate_model(
     metrics.update(
         model_version=spec.version,
         data_version=data_version,
-        n_train=sum(sample.split == "train" for sample in without_copies(samples, faces_dir)),
+        n_copies=sum(sample.path in copies for sample in samples),
         command="make evaluate",
         prior=prior,
         tables=tables,
         delivery_test=change,
     )
+    if data_version == spec.data_version:  # of other data nothing is known about training
+        metrics["n_train"] = sum(sample.split == "train" for sample in without_copies(samples, faces_dir))
     if keep:
         write_atomically(path, (json.dumps(rounded(metrics), indent=1) + "\n").encode())
         write_card(model_dir)
@@ -287,7 +302,7 @@ def print_tables(metrics: dict[str, Any]) -> None:
     if grouped:
         print(f"\n{'test, delivered (change)':38}" + "".join(f"{metric:>14}" for metric in METRICS))
         for name, row in grouped.items():
-            print(f"{name:38}" + "".join(_cell(row[f"{metric}_change"]) for metric in METRICS))
+            print(f"{name:38}" + "".join(_cell(row.get(f"{metric}_change")) for metric in METRICS))
 
 
 def _cell(value: float | None) -> str:

@@ -10,24 +10,43 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from detector.predictor import DecisionRule
 from detector.quality import wilson
 
-METRICS = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece", "decided", "decided_error")
+METRICS = (
+    "auc",
+    "ap",
+    "eer",
+    "acc",
+    "real_acc",
+    "fake_acc",
+    "ece",
+    "decided",
+    "decided_error",
+    "real_error",
+    "fake_error",
+)
 _BINS = 15
 # Shares of pictures, and of which classes.
 _SHARES = {"acc": (0, 1), "real_acc": (0,), "fake_acc": (1,)}
 
 
 def evaluate(
-    y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rule: DecisionRule, prior: float = 0.5
+    y_true: NDArray[np.int_],
+    y_score: NDArray[np.float64],
+    *,
+    rule: DecisionRule,
+    prior: float = 0.5,
+    undecided: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
-    """Returns auc, ap, eer, acc, real_acc, fake_acc, ece, decided and decided_error.
+    """Returns `METRICS`; without an error of answers that were not given.
 
     Args:
         y_true: (n,) labels, FAKE = 1.
         y_score: (n,) fake_probability, 0 to 1.
         rule: Gives acc (share of right verdicts), real_acc (reals called Real), fake_acc (fakes called Fake), decided
-            (share outside the band of uncertainty) and decided_error (share of wrong verdicts among those); for the
-            last two both classes weigh the same.
+            (share outside the band of uncertainty), decided_error (share of wrong verdicts among those), real_error
+            and fake_error (likewise among the decided Reals and the decided Fakes); for the last four both classes
+            weigh the same.
         prior: Share of fakes among uploads to which ece is weighted.
+        undecided: (n,) what is uncertain wherever its score lies; None where nothing is.
 
     Raises:
         ValueError: One class only, or a score outside 0 to 1.
@@ -45,12 +64,24 @@ def evaluate(
         "real_acc": float(np.mean(~called_fake[y_true == 0])),
         "fake_acc": float(np.mean(called_fake[y_true == 1])),
         "ece": expected_calibration_error(y_true, y_score, prior=prior),
-        **_decided_figures(y_true, y_score, rule),
+        **_decided_figures(y_true, y_score, rule, undecided),
     }
 
 
-def class_figures(y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rule: DecisionRule) -> dict[str, float]:
+def class_figures(
+    y_true: NDArray[np.int_],
+    y_score: NDArray[np.float64],
+    *,
+    rule: DecisionRule,
+    undecided: NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
     """Returns what one class alone can tell: acc, decided, decided_error, and real_acc or fake_acc.
+
+    Args:
+        y_true: (n,) labels, FAKE = 1.
+        y_score: (n,) fake_probability, 0 to 1.
+        rule: As for `evaluate`.
+        undecided: As for `evaluate`.
 
     Raises:
         ValueError: No picture at all.
@@ -58,7 +89,9 @@ def class_figures(y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rul
     if len(y_true) == 0:
         raise ValueError("There is nothing to evaluate.")
     called_fake = calls_fake(y_score, rule)
-    figures = {"acc": float(np.mean(called_fake == (y_true == 1))), **_decided_figures(y_true, y_score, rule)}
+    figures = {"acc": float(np.mean(called_fake == (y_true == 1)))}
+    of_decided = _decided_figures(y_true, y_score, rule, undecided)
+    figures |= {name: value for name, value in of_decided.items() if name.startswith("decided")}
     for name, label in (("real_acc", 0), ("fake_acc", 1)):
         chosen = y_true == label
         if chosen.any():
@@ -71,14 +104,22 @@ def calls_fake(y_score: NDArray[np.float64], rule: DecisionRule) -> NDArray[np.b
     return ~((1.0 - y_score) > rule.real_threshold)
 
 
-def _decided_figures(y_true: NDArray[np.int_], y_score: NDArray[np.float64], rule: DecisionRule) -> dict[str, float]:
+def _decided_figures(
+    y_true: NDArray[np.int_], y_score: NDArray[np.float64], rule: DecisionRule, undecided: NDArray[np.bool_] | None
+) -> dict[str, float]:
     called_fake = calls_fake(y_score, rule)
     real_score = 1.0 - y_score
     decided = np.where(called_fake, real_score <= rule.uncertain_above, real_score > rule.uncertain_up_to)
+    if undecided is not None:
+        decided &= ~undecided
     weights = prior_weights(y_true, 0.5)
-    share = float(weights[decided].sum())
-    wrong = float(weights[decided & (called_fake != (y_true == 1))].sum())
-    return {"decided": share} | ({"decided_error": wrong / share} if share > 0 else {})
+    is_wrong = called_fake != (y_true == 1)
+    figures = {"decided": float(weights[decided].sum())}
+    answers = {"decided_error": decided, "real_error": decided & ~called_fake, "fake_error": decided & called_fake}
+    for name, given in answers.items():
+        if (share := float(weights[given].sum())) > 0:
+            figures[name] = float(weights[given & is_wrong].sum()) / share
+    return figures
 
 
 def expected_calibration_error(y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, prior: float = 0.5) -> float:
@@ -149,6 +190,7 @@ def intervals(
     *,
     rule: DecisionRule,
     prior: float,
+    undecided: NDArray[np.bool_] | None = None,
     repeats: int = 400,
     seed: int = 0,
 ) -> dict[str, list[float]]:
@@ -165,6 +207,7 @@ def intervals(
         groups: (n,) group of each picture.
         rule: The decision rule.
         prior: Share of fakes for the calibration error.
+        undecided: As for `evaluate`.
         repeats: Bootstrap draws.
         seed: Seeds the draws.
     """
@@ -174,7 +217,8 @@ def intervals(
     draws: dict[str, list[float]] = {}
     for _ in range(repeats):
         rows = np.concatenate([rows_of_group[index] for index in rng.integers(len(names), size=len(names))])
-        figures = _available_figures(y_true[rows], y_score[rows], rule=rule, prior=prior)
+        small = None if undecided is None else undecided[rows]
+        figures = _available_figures(y_true[rows], y_score[rows], rule=rule, prior=prior, undecided=small)
         for name, value in figures.items():
             draws.setdefault(name, []).append(value)
     found = {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in draws.items() if name != "ece"}
@@ -195,6 +239,7 @@ def table_row(
     *,
     rule: DecisionRule,
     prior: float,
+    undecided: NDArray[np.bool_] | None = None,
     repeats: int = 400,
 ) -> dict[str, Any]:
     """Returns n, n_real, n_fake, n_groups and every metric with its interval; None where one class can't give it."""
@@ -204,15 +249,20 @@ def table_row(
         "n_fake": int(np.sum(y_true == 1)),
         "n_groups": len(set(groups)),
     }
-    figures = _available_figures(y_true, y_score, rule=rule, prior=prior)
+    figures = _available_figures(y_true, y_score, rule=rule, prior=prior, undecided=undecided)
     row.update({name: figures.get(name) for name in METRICS})
-    row.update(intervals(y_true, y_score, groups, rule=rule, prior=prior, repeats=repeats))
+    row.update(intervals(y_true, y_score, groups, rule=rule, prior=prior, undecided=undecided, repeats=repeats))
     return row
 
 
 def _available_figures(
-    y_true: NDArray[np.int_], y_score: NDArray[np.float64], *, rule: DecisionRule, prior: float
+    y_true: NDArray[np.int_],
+    y_score: NDArray[np.float64],
+    *,
+    rule: DecisionRule,
+    prior: float,
+    undecided: NDArray[np.bool_] | None,
 ) -> dict[str, float]:
     if len(np.unique(y_true)) == 2:
-        return evaluate(y_true, y_score, rule=rule, prior=prior)
-    return class_figures(y_true, y_score, rule=rule)
+        return evaluate(y_true, y_score, rule=rule, prior=prior, undecided=undecided)
+    return class_figures(y_true, y_score, rule=rule, undecided=undecided)

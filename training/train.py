@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.predictor import DecisionRule
+from detector.predictor import DecisionRule, is_too_small
 from detector.preprocessing import INPUT_SIZE
 from training.augment import evaluation_input, training_input
 from training.calibration import fit, fit_band, is_between, joined
@@ -572,7 +572,9 @@ def finish(
         data_version=data_version,
         asked=asked,
     )
-    scores = Scores([each.sample for each in judged], calibration.probabilities(logits), len(pictures) - len(judged))
+    is_small = np.array([is_too_small(each.bbox) for each in judged])
+    no_face = len(pictures) - len(judged)
+    scores = Scores([each.sample for each in judged], calibration.probabilities(logits), is_small, no_face)
     print_tables(
         evaluate_model(
             model_dir,

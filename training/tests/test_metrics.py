@@ -49,6 +49,22 @@ def test_only_answers_outside_the_band_are_decided() -> None:
     # Both classes weigh the same: 3 of 5 reals and 2 of 4 fakes, of which one real in five is wrong.
     assert figures["decided"] == pytest.approx((3 / 5 + 2 / 4) / 2)
     assert figures["decided_error"] == pytest.approx((1 / 5 / 2) / ((3 / 5 + 2 / 4) / 2))
+    assert figures["real_error"] == 0.0
+    assert figures["fake_error"] == pytest.approx((1 / 5) / (1 / 5 + 2 / 4))
+
+
+def test_what_is_too_small_is_not_decided() -> None:
+    rule = DecisionRule(real_threshold=0.7, uncertain_above=0.3, uncertain_up_to=0.85)
+    y_true, y_score = np.append(Y_TRUE, 0), np.append(Y_SCORE, 0.9)
+    undecided = np.isin(y_score, [0.9, 0.05])
+
+    figures = evaluate(y_true, y_score, rule=rule, undecided=undecided)
+
+    assert figures["decided"] == pytest.approx((1 / 5 + 2 / 4) / 2)
+    assert figures["decided_error"] == figures["real_error"] == figures["fake_error"] == 0.0
+    row = table_row(y_true, y_score, [str(n) for n in range(9)], rule=rule, prior=0.5, undecided=undecided, repeats=50)
+    assert row["decided"] == figures["decided"]
+    assert row["decided_ci"][0] < figures["decided"] < row["decided_ci"][1]
 
 
 def test_where_nothing_is_decided_there_is_no_error() -> None:
