@@ -25,7 +25,7 @@ Pixels = NDArray[np.uint8]
 _PEOPLELESS = ("brick", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "horse", "ihc", "moon", "page", "text")
 _SCORES = (0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9)
 _SCENE_SIDE = 1024
-_SMALL_SIDES = (240, 320, 479, 640)
+_SMALL_SIDES = (48, 96, 128, 240, 320, 479, 640)
 
 
 def peopleless_pictures(rng: np.random.Generator, *, crops: int = 15) -> list[Pixels]:

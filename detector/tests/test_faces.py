@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from detector import faces
 from detector.exceptions import ModelUnavailable
-from detector.faces import FAR, NEAR, BoundingBox, DetectedFace, FaceDetector, Look, parts
+from detector.faces import FAR, LAST, NEAR, BoundingBox, DetectedFace, FaceDetector, Look, parts
 from detector.images import part_length
 from detector.tests.portraits import astronaut
 
@@ -52,6 +53,21 @@ def test_a_face_a_fifth_as_wide_as_the_picture_is_found(detector: FaceDetector, 
     (face,) = detector.detect(Image.fromarray(astronaut()).resize((side, side)))
     left, top, right, bottom = (round(edge * side / 512) for edge in FACE)
     assert overlap(face.to_pixels(side, side), (left, top, right, bottom)) > 0.5
+
+
+def test_no_look_is_taken_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Look] = []
+    look_at = FaceDetector._look
+
+    def note(self: FaceDetector, image: Image.Image, window: Any, look: Look, **options: Any) -> Any:
+        taken.append(look)
+        return look_at(self, image, window, look, **options)
+
+    monkeypatch.setattr(FaceDetector, "_look", note)
+    for side, expected in ((127, [NEAR]), (128, [NEAR, LAST]), (255, [NEAR, LAST]), (256, [NEAR, FAR])):
+        taken.clear()
+        FaceDetector().detect(Image.new("RGB", (side, side), (96, 128, 160)))
+        assert taken == expected
 
 
 def test_in_a_small_picture_the_last_look_moves_no_box() -> None:
