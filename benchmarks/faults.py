@@ -316,8 +316,9 @@ def redis_killed(site: BrokenSite) -> Outcome:
     def is_noticed() -> bool:
         # One that is back before anybody asks for it is missed by nobody.
         for child in site.site.process.children():
-            if "redis" in child.name():
-                child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # serve has seen to it meanwhile
+                if "redis" in child.name():
+                    child.kill()
         return any(each.status == 503 for each in sent)
 
     with site.uploading(4) as sent:

@@ -180,8 +180,8 @@ class _Server:
                 self.command.stderr.write("The private Redis ended; starting it again. Uploads are counted from zero.")
                 try:
                     self.redis.launch()  # not waited for: should it end at once, it is started again in a second
-                except RedisNotStarted as error:
-                    self.command.stderr.write(f"{error}. {NO_REDIS_HINT}")
+                except (RedisNotStarted, OSError) as error:  # no program, or no room for a process
+                    self.command.stderr.write(f"The private Redis could not be started: {error}")
 
     def _end_gunicorn(self) -> None:
         if self.gunicorn is None or self.gunicorn.exitcode is not None:
