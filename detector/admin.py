@@ -22,9 +22,19 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 
 from detector import exports, known, quality_report, services, workplace
-from detector.models import Detection, DetectionQuerySet, QueuedDetection, Review, ReviewNeed, uncertain
+from detector.models import (
+    Detection,
+    DetectionQuerySet,
+    QueuedDetection,
+    Review,
+    ReviewNeed,
+    SeenAnswer,
+    SeenUntil,
+    uncertain,
+)
 from detector.presentation import faces_for_display, score_words
 from detector.similarity import from_text
 from detector.templatetags.display import percent
@@ -124,9 +134,20 @@ class CarefulAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except BEYOND_THE_DATABASE as error:
             raise ActionBroke from error
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Without a line for each answer that was seen: they are many, and whose they are is nobody's business."""
+        lines, *about = super().get_deleted_objects(objs, request)
+        return _without_seen(lines), *about
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """No patterns, which no link leads to: a broken one is an error, and an evil one takes for ever."""
         return not PATTERNS & set(lookup.split("__")) and super().lookup_allowed(lookup, value, request)
+
+
+def _without_seen(lines: list[Any]) -> list[Any]:
+    names = tuple(f"{capfirst(model._meta.verbose_name)}: " for model in (SeenAnswer, SeenUntil))
+    kept = [_without_seen(each) if isinstance(each, list) else each for each in lines]
+    return [each for each in kept if each != [] and not str(each).startswith(names)]
 
 
 class BoundedAdmin(CarefulAdmin):

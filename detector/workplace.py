@@ -176,7 +176,7 @@ def _is_blind(request: HttpRequest, detection: Detection) -> bool:
 
 
 def _session_remembers(request: HttpRequest, detection: Detection) -> bool:
-    """Whether a session from before accounts remembered it does; such a session ends within a day."""
+    """Whether a session from before accounts remembered it does."""
     is_seen = str(detection.pk) in request.session.get(SEEN_FIELD, [])
     return is_seen or detection.created_at.isoformat() <= request.session.get(ALL_SEEN_FIELD, "")
 

@@ -51,6 +51,30 @@ for name in ("0027_index_declarations", "0023_add_ai_declaration", "0027_index_d
     print([stored for _, stored in sorted(at(name).values_list("original_name", "ai_declaration"))])
 """
 
+# What the admin's log says of what is gone, before and after 0029.
+MIGRATE_LOG = """
+import django
+django.setup()
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
+from detector.models import Detection
+call_command("migrate", verbosity=0)
+call_command("migrate", "detector", "0028", verbosity=0)
+ada = User.objects.create(username="ada")
+accounts, detections = (ContentType.objects.get_for_model(each) for each in (User, Detection))
+for kind, key, flag, text in (
+    (accounts, ada.pk, CHANGE, "ada"),
+    (accounts, ada.pk + 1, CHANGE, "jane.doe"),
+    (accounts, ada.pk + 1, DELETION, "jane.doe"),
+    (detections, "a-key", DELETION, "passport.jpg (Fake)"),
+):
+    LogEntry.objects.create(user=ada, content_type=kind, object_id=key, action_flag=flag, object_repr=text)
+call_command("migrate", verbosity=0)
+print(sorted(LogEntry.objects.values_list("object_repr", flat=True)))
+"""
+
 # Four reviewers send what they decided on the same page at the same moment.
 REVIEW_AT_ONCE = """
 import threading
@@ -519,6 +543,14 @@ def test_reviews_are_append_only_after_all_migrations(
     changes = len(Review._meta.local_fields) - 2 + 2
     output = run(["-c", CHANGE_AFTER_ALL_MIGRATIONS], DATABASE_URL=fresh_database(vendor, tmp_path, request))
     assert output == f"{changes} 1\n"
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_names_of_what_was_deleted_leave_the_admin_s_log(
+    vendor: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    output = run(["-c", MIGRATE_LOG], DATABASE_URL=fresh_database(vendor, tmp_path, request))
+    assert output.splitlines()[-1] == "['a deleted account', 'a deleted account', 'a-key', 'ada']"
 
 
 def test_every_test_that_uses_the_database_passes_on_postgres_too(postgres_url: str) -> None:

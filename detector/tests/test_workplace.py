@@ -573,7 +573,11 @@ def test_what_was_seen_goes_with_the_detection_and_with_the_account(
         export_all(client)
     grace = User.objects.get(username="grace")
     row = f"detector/detection/{detection.pk}" if gone == "detection" else f"auth/user/{grace.pk}"
-    assertContains(admin_client.get(f"/admin/{row}/delete/"), "Are you sure")
+    page = admin_client.get(f"/admin/{row}/delete/")
+    assertContains(page, "Are you sure")
+    assertContains(page, "<li>Seen answers:")  # how many
+    for line in ("Seen answer: ", "Seen until: "):
+        assertNotContains(page, line)
     assert admin_client.post(f"/admin/{row}/delete/", {"post": "yes"}).status_code == HTTPStatus.FOUND
     accounts = set(User.objects.values_list("username", flat=True))
     assert accounts == ({"grace", "admin"} if gone == "detection" else {"admin"})
