@@ -6,6 +6,7 @@ in the admin and wherever else somebody's rights are asked for, which all ask `r
 """
 
 import time
+from typing import cast
 
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware, get_user
@@ -21,7 +22,8 @@ class StaffSessionMiddleware(AuthenticationMiddleware):
 
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
-        request.user = SimpleLazyObject(lambda: _user_of(request))  # type: ignore[assignment]
+        # Asked only where a page asks who it is; until then it stands for the user, as Django's own does.
+        request.user = cast(User | AnonymousUser, SimpleLazyObject(lambda: _user_of(request)))
 
 
 def note_log_in(request: HttpRequest) -> None:
