@@ -13,20 +13,8 @@ TITLES = {
     "test_unseen": "Sources or generators it has never seen",
     "val": "Pictures its settings were chosen on",
 }
-COLUMNS = (
-    "n",
-    "n_real",
-    "n_fake",
-    "auc",
-    "ap",
-    "eer",
-    "acc",
-    "real_acc",
-    "fake_acc",
-    "ece",
-    "decided",
-    "decided_error",
-)
+FIGURES = ("auc", "ap", "eer", "acc", "real_acc", "fake_acc", "ece", "decided", "decided_error")
+COLUMNS = ("n", "n_real", "n_fake", *FIGURES)
 
 
 DELIVERIES = {

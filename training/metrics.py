@@ -7,22 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from detector.model_cards import FIGURES
 from detector.predictor import DecisionRule
 from detector.quality import wilson
 
-METRICS = (
-    "auc",
-    "ap",
-    "eer",
-    "acc",
-    "real_acc",
-    "fake_acc",
-    "ece",
-    "decided",
-    "decided_error",
-    "real_error",
-    "fake_error",
-)
+METRICS = (*FIGURES, "real_error", "fake_error")
 _BINS = 15
 # Shares of pictures, and of which classes.
 _SHARES = {"acc": (0, 1), "real_acc": (0,), "fake_acc": (1,)}
