@@ -161,13 +161,17 @@ class BrokenSite:
             for thread in threads:
                 thread.join()
 
+    def connect(self) -> psycopg.Connection:
+        """A connection to the site's database, which psycopg knows by another scheme than the settings do."""
+        return psycopg.connect(self.url.replace("postgres://", "postgresql://"))
+
     def notes(self) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
             return list((self.media / "pending").iterdir())
         return []
 
     def audit(self) -> Audit:
-        with psycopg.connect(self.url.replace("postgres://", "postgresql://")) as connection:
+        with self.connect() as connection:
             rows = connection.execute(
                 "SELECT image, thumbnail, sha256, verdict, fake_probability, status FROM detector_detection"
             ).fetchall()
@@ -195,7 +199,7 @@ class BrokenSite:
         """Takes away what was stored, so that the small disk has room for the next fault whatever this one left."""
         with contextlib.suppress(TimeoutError):  # what is left of a failed one is none of the next one's business
             eventually(lambda: not self.notes(), "something was left half done")
-        with psycopg.connect(self.url.replace("postgres://", "postgresql://")) as connection:
+        with self.connect() as connection:
             connection.execute("DELETE FROM detector_detection")
         for name in ("detections", "thumbnails", "pending"):
             shutil.rmtree(self.media / name, ignore_errors=True)
@@ -208,7 +212,7 @@ class BrokenSite:
             eventually(lambda: self.audit().is_clean, "something was left half done")
         outcome.audit = self.audit()
         answered = [each.location.strip("/").rpartition("/")[2] for each in outcome.sent if each.status == 302]
-        with psycopg.connect(self.url.replace("postgres://", "postgresql://")) as connection:
+        with self.connect() as connection:
             rows = connection.execute("SELECT id FROM detector_detection WHERE id = ANY(%s::uuid[])", [answered])
             outcome.forgotten = len(answered) - len(rows.fetchall())
         return outcome
