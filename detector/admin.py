@@ -436,9 +436,10 @@ class DetectionAdmin(ExportMixin, AnsweringAdmin):
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Detection]) -> Any:
         """Under the detections' ids: a file's name would stay in the log after the picture."""
-        keys = [str(each.pk) for each in queryset]
         entries = super().log_deletions(request, queryset)
-        LogEntry.objects.filter(action_flag=DELETION, object_id__in=keys).update(object_repr=F("object_id"))
+        of_detections = LogEntry.objects.filter(content_type__app_label="detector", content_type__model="detection")
+        named = of_detections.filter(action_flag=DELETION).exclude(object_repr=F("object_id"))
+        named.update(object_repr=F("object_id"))
         return entries
 
     def delete_model(self, request: HttpRequest, obj: Detection) -> None:
