@@ -57,7 +57,8 @@ def outage_answer(request: HttpRequest, exception: BaseException | None) -> Http
         return unavailable(request, sentence, STORAGE_RETRY_AFTER_S)
     if isinstance(exception, OperationalError | InterfaceError) or _is_read_only(exception):
         logger.error("The database failed", exc_info=exception)
-        return unavailable(request, DATABASE_SENTENCE, DATABASE_RETRY_AFTER_S)
+        # Perhaps behind an upload, which is there all the same.
+        return unavailable(request, DATABASE_SENTENCE, DATABASE_RETRY_AFTER_S, is_certain=False)
     return None
 
 
@@ -73,12 +74,15 @@ def _is_of_storage(error: OSError) -> bool:
     return error.errno in STORAGE_ERRORS
 
 
-def unavailable(request: HttpRequest, sentence: str, retry_after_s: int) -> HttpResponse:
-    """503 as a page or as JSON. The page takes nothing for granted: neither session nor database may be there."""
+def unavailable(request: HttpRequest, sentence: str, retry_after_s: int, *, is_certain: bool = True) -> HttpResponse:
+    """503 as a page or as JSON. The page takes nothing for granted: neither session nor database may be there.
+
+    `is_certain` says that no picture of this request was kept.
+    """
     if wants_json(request):
         response: HttpResponse = JsonResponse({"error": sentence, "retry_after": retry_after_s})
     else:
-        response = HttpResponse(render_to_string("503.html", {"sentence": sentence}))
+        response = HttpResponse(render_to_string("503.html", {"sentence": sentence, "is_certain": is_certain}))
     response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     response["Retry-After"] = str(retry_after_s)
     response["Cache-Control"] = "no-store"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.conf import settings as site_settings
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -412,3 +413,19 @@ def test_the_client_s_name_is_for_display_only(client: Client, sent: str, kept: 
     detection = Detection.objects.get()
     assert detection.original_name == kept
     assert detection.image.name == f"detections/{detection.created_at:%Y/%m}/{detection.pk}.jpg"
+
+
+def test_a_database_that_goes_behind_an_upload_is_not_said_to_have_kept_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise OperationalError("server closed the connection")
+
+    client.raise_request_exception = False
+    monkeypatch.setattr(SessionStore, "save", fail)
+    response = send(client)
+
+    assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert Detection.objects.count() == 1
+    assert "no photo was taken in" not in response.content.decode()
+    assert "look first whether it is in your history" in response.content.decode()
