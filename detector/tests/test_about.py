@@ -1,4 +1,5 @@
 import json
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from django.urls import reverse
 from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
+from detector.checks import RATES
 from detector.model_cards import read_model_card
 from detector.tests.factories import FakePredictor
 
@@ -74,6 +76,29 @@ def test_where_photos_are_kept_is_stated(
     assertNotContains(response, untrue)
     if bucket:
         assertNotContains(response, "nothing is sent anywhere else")
+
+
+@pytest.mark.django_db
+def test_what_an_address_is_counted_for_is_stated(client: Client) -> None:
+    """One phrase for each limit that counts networks, where nobody is logged in."""
+    counted_for = {
+        "LOGIN_FAILURE_RATE": "log-ins",
+        "LOGIN_RATE": "log-ins",
+        "LOGIN_NAME_RATE": "log-ins",
+        "SIGNUP_RATE": "sign-ups",
+        "UPLOAD_RATE": "uploads",
+        "PICTURE_RATE": "pictures looked at",
+        "APPEAL_RATE": "objections",
+    }
+    assert set(counted_for) == set(RATES)
+    (sentence,) = re.findall("Your network’s address[^.]*[.]", client.get(URL).content.decode())
+    for what in counted_for.values():
+        assert what in sentence
+
+
+@pytest.mark.django_db
+def test_backups_are_said_to_keep_what_was_deleted(client: Client) -> None:
+    assertContains(client.get(URL), "Backups of this site, if there are any, keep it until they are thrown away.")
 
 
 @pytest.mark.django_db

@@ -132,7 +132,7 @@ def test_the_page_says_what_goes_and_what_stays(inside: Client, ada: User) -> No
     for _ in range(3):
         make_detection(owner=ada)
     page = inside.get(PAGE)
-    for words in ("Everything that was checked with it, 3 in all", "What reviewers wrote", "up to 90 days"):
+    for words in ("Everything that was checked with it, 3 in all", "What reviewers wrote", "up to 90 days", "backups"):
         assertContains(page, words)
     assert page["Cache-Control"] == "max-age=0, no-cache, no-store, must-revalidate, private"
 

@@ -353,6 +353,7 @@ def test_without_redis_uploads_are_refused_and_the_page_works(
     assert refused.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     assert refused["Retry-After"] == "30"
     assertTemplateUsed(refused, "detector/unavailable.html")
+    assert "rest of the site works" not in refused.content.decode()  # nobody can object, log in or sign up
     script = send(client, **JSON)
     assert script.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     assert "try again" in json.loads(script.content)["error"]
