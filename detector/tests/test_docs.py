@@ -118,6 +118,13 @@ def test_operations_name_what_there_is() -> None:
     assert set(re.findall(r"manage\.py ([a-z]\w*)", OPERATIONS)) <= set(get_commands())
 
 
+def test_what_systemd_reads_is_readable_by_root_alone() -> None:
+    """nginx is in the service's group, for the pictures; the secrets are none of its business."""
+    (line,) = re.findall(r"^install .*/etc/deepfake-detector\.env.*$", OPERATIONS, flags=re.MULTILINE)
+    assert "--mode=0600" in line
+    assert "--group" not in line
+
+
 @pytest.mark.model
 def test_readme_production_settings_pass_the_deployment_check() -> None:
     (block,) = fenced_blocks("ini")
