@@ -1,6 +1,8 @@
 """What README, docs/, .env.example and Makefile say is what the code does."""
 
 import ast
+import json
+import logging
 import os
 import re
 import subprocess
@@ -11,6 +13,8 @@ import pytest
 from django.core.management import get_commands
 
 from conftest import documented_defaults
+from detector.logs import OneObjectFormatter
+from detector.metrics import UPLOAD_OUTCOMES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -123,6 +127,21 @@ def test_what_systemd_reads_is_readable_by_root_alone() -> None:
     (line,) = re.findall(r"^install .*/etc/deepfake-detector\.env.*$", OPERATIONS, flags=re.MULTILINE)
     assert "--mode=0600" in line
     assert "--group" not in line
+
+
+def test_operations_list_what_can_become_of_an_upload() -> None:
+    (row,) = re.findall(r"^\| `deepfake_uploads_total` \| `outcome`: (.*?) \|", OPERATIONS, flags=re.MULTILINE)
+    assert set(row.split(", ")) == {*UPLOAD_OUTCOMES.values(), "other"}
+
+
+def test_operations_list_the_fields_of_a_log_record() -> None:
+    """Of a request that was refused and of a fault."""
+    (section,) = re.findall(r"^\*\*Logs\*\*.*?\n\n", OPERATIONS, flags=re.MULTILINE | re.DOTALL)
+    documented = set(re.findall(r"`([a-z_]+)`", section))
+    fault = (ValueError, ValueError("broken"), None)
+    record = logging.LogRecord("django.request", logging.ERROR, "", 1, "Not Found: %s", ("/x",), fault)
+    record.__dict__ |= {"request_id": "-", "status_code": 404, "request": object()}
+    assert set(json.loads(OneObjectFormatter().format(record))) <= documented
 
 
 @pytest.mark.model
