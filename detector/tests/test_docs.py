@@ -144,6 +144,12 @@ def test_operations_list_the_fields_of_a_log_record() -> None:
     assert set(json.loads(OneObjectFormatter().format(record))) <= documented
 
 
+def test_operations_say_what_to_do_in_each_emergency() -> None:
+    (section,) = re.findall(r"^## When something is wrong\n(.*?)^## ", OPERATIONS, flags=re.MULTILINE | re.DOTALL)
+    for what in ("`storage`", "`DiskFull`", "`redis`", "detector.E001", "changepassword", "deletion", "abuse"):
+        assert what in section
+
+
 @pytest.mark.model
 def test_readme_production_settings_pass_the_deployment_check() -> None:
     (block,) = fenced_blocks("ini")
