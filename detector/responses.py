@@ -46,3 +46,10 @@ def unknown_host(request: HttpRequest) -> HttpResponse:
 def picture_too_large(request: HttpRequest) -> HttpResponse:
     limit = megabytes(settings.MAX_UPLOAD_BYTES)
     return refuse(request, "413.html", 413, f"The file is too large; at most {limit} are accepted.")
+
+
+def text_too_long(request: HttpRequest) -> HttpResponse:
+    """For everything in a form that is not a file."""
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024
+    sentence = f"There is too much text in what was sent; at most {limit} KB are accepted."
+    return refuse(request, "413.html", 413, sentence, is_text=True)

@@ -34,7 +34,7 @@ from detector.predictor import MIN_DECIDED_FACE_SIDE
 from detector.presentation import faces_for_display, too_small_face
 from detector.ratelimits import LimiterUnavailable
 from detector.readiness import readiness
-from detector.responses import detection_gone, picture_too_large, refuse, unknown_host, unreadable, wants_json
+from detector.responses import detection_gone, refuse, text_too_long, unknown_host, unreadable, wants_json
 from detector.room import get_room
 from detector.templatetags.display import seconds
 from detector.visitors import ensure_visitor_key, has_visitor_key, keep_session, late_visitor_key, offer_visitor_key
@@ -460,7 +460,7 @@ def _safe_target(request: HttpRequest, target: str) -> str:
 @requires_csrf_token
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
-        return picture_too_large(request)
+        return text_too_long(request)
     if isinstance(exception, DisallowedHost):
         return unknown_host(request)
     return unreadable(request)

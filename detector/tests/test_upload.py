@@ -16,7 +16,7 @@ from django.db import DatabaseError, OperationalError
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from pytest_django.asserts import assertContains, assertRedirects, assertTemplateUsed
+from pytest_django.asserts import assertContains, assertNotContains, assertRedirects, assertTemplateUsed
 from pytest_django.fixtures import Settings
 
 from detector import forms
@@ -245,6 +245,14 @@ def test_a_picture_of_exactly_the_limit_is_let_in(client: Client, settings: Sett
     data = make_jpeg()
     settings.MAX_UPLOAD_BYTES = len(data)
     assert send(client, data).status_code == HTTPStatus.FOUND
+
+
+def test_text_that_is_too_long_is_not_called_a_file(client: Client) -> None:
+    page = client.post(reverse("login"), {"username": "x" * 300_000, "password": "y"})
+    assertContains(page, "<h1>That is too much text</h1>", status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    assertContains(page, "at most 256 KB are accepted", status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    assertNotContains(page, "file is too large", status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    assertNotContains(page, "A smaller copy", status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def test_form_fields_that_are_too_large_are_refused(client: Client) -> None:
