@@ -89,6 +89,12 @@ def test_the_page_for_a_fault_needs_no_database(calm_client: Client) -> None:
 
 
 @pytest.mark.django_db
+def test_the_page_for_a_missing_page_says_who_sees_a_result(calm_client: Client) -> None:
+    page = calm_client.get("/nowhere/").content.decode()
+    assert "only to the person who uploaded it, and to this site’s reviewers" in page
+
+
+@pytest.mark.django_db
 def test_the_page_for_a_missing_page_knows_who_is_logged_in(calm_client: Client, admin_user: object) -> None:
     calm_client.force_login(admin_user)  # type: ignore[arg-type]
     assert "admin" in calm_client.get("/nowhere/").content.decode()
