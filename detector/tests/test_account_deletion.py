@@ -126,6 +126,7 @@ def test_an_upload_that_became_its_own_late_goes_too(ada: User, rf: RequestFacto
 
 def test_the_page_says_what_goes_and_what_stays(inside: Client, ada: User) -> None:
     page = inside.get(PAGE)
+    assertNotContains(page, "Nobody can bring")  # whoever has a backup can
     assertContains(page, "no check is kept with it")
     for words in ("What reviewers wrote", "review that you wrote", "in the admin"):
         assertNotContains(page, words)
