@@ -178,7 +178,6 @@ def _slots(key: str, rate: tuple[int, int], *, take: bool) -> Allowance:
     """What the slots leave, of which each empties itself a period after it was taken."""
     limit, period_s = rate
     slots = [f"slot:{key}:{number}" for number in range(limit)]
-    now = time.time()
     with counting():
         cache = caches[settings.RATELIMIT_USE_CACHE]
         held: dict[str, float] = cache.get_many(slots)  # until when
@@ -186,11 +185,12 @@ def _slots(key: str, rate: tuple[int, int], *, take: bool) -> Allowance:
         if take:
             used = limit + 1
             for slot in [slot for slot in slots if slot not in held]:
-                held[slot] = now + period_s
+                # From now on, as Redis has it: reckoned from the question, a wait that was named would end too early.
+                held[slot] = time.time() + period_s
                 if cache.add(slot, held[slot], period_s):  # else somebody was faster: only one can add the key
                     used = len(held)
                     break
-    wait_s = math.ceil(min(held.values()) - now) if len(held) == limit else 0
+    wait_s = math.ceil(min(held.values()) - time.time()) if len(held) == limit else 0
     return Allowance(limit=limit, period_s=period_s, used=used, seconds_left=min(max(wait_s, 1), period_s))
 
 

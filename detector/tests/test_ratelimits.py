@@ -246,6 +246,30 @@ def test_whoever_waits_as_told_gets_in(
             assert not take_upload(request).is_exceeded
 
 
+def test_a_slot_that_was_taken_slowly_is_free_when_it_was_said_to_be(
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of five waits 0.3 s for Redis; a second after it was asked for the sixth has to wait 59.3 s, so 60."""
+    clock, delays = [1_800_000_000.0], [0.3]
+    get_many = caches["ratelimit"].get_many
+
+    def slowly(keys: list[str]) -> dict[str, float]:
+        found = get_many(keys)
+        clock[0] += delays.pop() if delays else 0.0
+        return found
+
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(caches["ratelimit"], "get_many", slowly)
+    for _ in range(5):
+        assert not take_upload(make_request()).is_exceeded
+    clock[0] = 1_800_000_001.0
+
+    refused = take_upload(make_request())
+    assert (refused.is_exceeded, refused.seconds_left) == (True, 60)
+    clock[0] += refused.seconds_left
+    assert not take_upload(make_request()).is_exceeded
+
+
 @pytest.mark.parametrize("rate", ["5/s", "1/2s", "5/10s", "5/m", "60/h", "10/d", "501/m"])
 def test_at_any_rate_the_limit_gets_through_and_no_more(
     limiter: Settings, monkeypatch: pytest.MonkeyPatch, rate: str
