@@ -84,6 +84,24 @@ class Bin:
     share: Share
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs of reviewers of the same uploads.
+
+    Attributes:
+        same: How many say the same.
+        different: How many do not.
+        squares: The square of each upload's number of pairs, summed.
+    """
+
+    same: int = 0
+    different: int = 0
+    squares: int = 0
+
+    def __add__(self, other: "Pairs") -> "Pairs":
+        return Pairs(self.same + other.same, self.different + other.different, self.squares + other.squares)
+
+
 def wilson(share: float, n: float) -> tuple[float, float]:
     """Returns the 95 % score interval of a share that was seen in n (perhaps fractional) cases (Wilson, 1927).
 
@@ -166,15 +184,19 @@ def tenth(fake_probability: float) -> int:
     return min(BINS - 1, int(fake_probability * BINS))
 
 
-def pairs(opinions: Iterable[str]) -> Counter[bool]:
-    """Returns how many pairs of reviewers of one upload say the same (True) and do not (False)."""
-    return Counter(one == other for one, other in combinations(opinions, 2))
+def pairs(opinions: Iterable[str]) -> Pairs:
+    """Returns the pairs of reviewers of one upload."""
+    found = Counter(one == other for one, other in combinations(opinions, 2))
+    return Pairs(found[True], found[False], found.total() ** 2)
 
 
-def agreement(agreed: Counter[bool]) -> Share | None:
-    """Returns how often two reviewers of one upload say the same; None where nothing was reviewed twice."""
-    n = agreed.total()
-    return Share(agreed[True] / n, *wilson(agreed[True] / n, n), n) if n else None
+def agreement(found: Pairs) -> Share | None:
+    """Returns how often two reviewers of one upload say the same; None where nothing was reviewed twice.
+
+    The pairs of one upload are no independent evidence: each upload is one case, with the weight of its pairs.
+    """
+    n = found.same + found.different
+    return Share(found.same / n, *wilson(found.same / n, n**2 / found.squares), n) if n else None
 
 
 def population_stability(counts: Sequence[int], reference: Sequence[int]) -> float | None:

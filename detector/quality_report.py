@@ -41,7 +41,7 @@ class Report:
     totals: dict[str, int]
     subjects: list[Subject]
     cases: list[quality.Weighted]
-    agreed: Counter[bool]
+    agreed: quality.Pairs
     weeks: list[dict[str, Any]]
     not_kept: int
 

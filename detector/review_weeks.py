@@ -12,7 +12,7 @@ from django.db.models import Count, Q
 
 from detector.models import Review, ReviewWeek
 from detector.predictor import DecisionRule
-from detector.quality import FAKE, REAL, Subject, pairs, tenth
+from detector.quality import FAKE, REAL, Pairs, Subject, pairs, tenth
 from detector.reviews import majority_verdict, opinions_of
 
 REVIEW_FIELDS = [
@@ -26,7 +26,7 @@ REVIEWERS_NEEDED = 1
 Figures = dict[str, Any]
 
 
-def reviewed_since(since: date | None, *, model_version: str = "") -> tuple[list[Subject], Counter[bool]]:
+def reviewed_since(since: date | None, *, model_version: str = "") -> tuple[list[Subject], Pairs]:
     """Returns what was reviewed of the uploads since the Monday before that day, and how often two reviewers agree.
 
     Args:
@@ -46,7 +46,7 @@ def reviewed_since(since: date | None, *, model_version: str = "") -> tuple[list
     )
     kept |= {week.start: week for week in counted}
     chosen = [figures for week in numbers for figures in _chosen(kept[week].by_model, model_version)]
-    agreed = Counter({answer: sum(figures["pairs"][answer] for figures in chosen) for answer in (False, True)})
+    agreed = sum((_pairs(figures) for figures in chosen), Pairs())
     return [Subject(*subject) for figures in chosen for subject in figures["subjects"]], agreed
 
 
@@ -65,7 +65,9 @@ def _numbers(start: date | None) -> dict[date, int]:
 
 def _kept(start: date | None) -> dict[date, ReviewWeek]:
     weeks = ReviewWeek.objects.filter(reviewers_needed=REVIEWERS_NEEDED)
-    return {week.start: week for week in (weeks.filter(start__gte=start) if start else weeks)}
+    found = weeks.filter(start__gte=start) if start else weeks
+    # An older version kept no squares.
+    return {week.start: week for week in found if all(len(each["pairs"]) == 3 for each in week.by_model.values())}
 
 
 def _count(starts: list[date]) -> list[ReviewWeek]:
@@ -93,7 +95,7 @@ def _count(starts: list[date]) -> list[ReviewWeek]:
 def _by_model(rows: Iterable[tuple[Any, ...]]) -> dict[str, Figures]:
     """Subjects and pairs per model version, of reviews that are ordered by what was reviewed."""
     subjects: dict[str, dict[tuple[Any, ...], list[float]]] = {}
-    agreed: dict[str, Counter[bool]] = {}
+    agreed: dict[str, Pairs] = {}
     for _, of_one in groupby(rows, key=itemgetter(1)):
         reviews = list(of_one)
         opinions = opinions_of(review[2:5] for review in reviews)
@@ -104,17 +106,23 @@ def _by_model(rows: Iterable[tuple[Any, ...]]) -> dict[str, Figures]:
         truth = _truth(opinions)
         alike = (stratum, truth, tenth(probability), percent if is_sampled else 0.0)
         subjects.setdefault(version, {}).setdefault(alike, []).append(probability)
-        agreed.setdefault(version, Counter()).update(pairs(opinions))
+        agreed[version] = agreed.get(version, Pairs()) + pairs(opinions)
     return {
         version: {
             "subjects": [
                 (stratum, truth, sum(probabilities) / len(probabilities), percent, len(probabilities))
                 for (stratum, truth, _, percent), probabilities in groups.items()
             ],
-            "pairs": [agreed[version][False], agreed[version][True]],
+            # In the order in which an older version, which knows the first two alone, reads them.
+            "pairs": [agreed[version].different, agreed[version].same, agreed[version].squares],
         }
         for version, groups in subjects.items()
     }
+
+
+def _pairs(figures: Figures) -> Pairs:
+    different, same, squares = figures["pairs"]
+    return Pairs(same, different, squares)
 
 
 def _chosen(by_model: dict[str, Figures], model_version: str) -> list[Figures]:

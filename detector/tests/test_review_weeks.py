@@ -13,7 +13,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from detector import review_weeks, services
 from detector.models import Detection, Review, ReviewWeek
-from detector.quality import Subject, tenth
+from detector.quality import Pairs, Subject, tenth
 from detector.tests.factories import make_detection, make_review, make_user
 
 pytestmark = pytest.mark.django_db
@@ -169,7 +169,20 @@ def test_pairs_of_reviewers_are_counted_over_all_weeks() -> None:
             make_review(detection, verdict)
     for _ in ("counted", "kept"):
         _, agreed = review_weeks.reviewed_since(None)
-        assert agreed == {True: 2, False: 2}
+        assert agreed == Pairs(same=2, different=2, squares=1 + 9)
+
+
+def test_a_week_that_an_older_version_kept_without_squares_is_counted_again() -> None:
+    detection = make_detection(0.5, created_at=weeks_ago(3))
+    for verdict in ("real", "fake", "fake"):
+        make_review(detection, verdict)
+    reviewed()
+    week = ReviewWeek.objects.get()
+    week.by_model["test-1"]["pairs"].pop()
+    week.save()
+    _, agreed = review_weeks.reviewed_since(None)
+    assert agreed == Pairs(same=1, different=2, squares=9)
+    assert len(ReviewWeek.objects.get().by_model["test-1"]["pairs"]) == 3
 
 
 def test_every_review_has_its_upload_s_day() -> None:
