@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 
 from django import template
 from django.utils.safestring import mark_safe
@@ -9,6 +10,7 @@ from django.utils.safestring import mark_safe
 from detector.heatmaps import heatmap_uri
 from detector.images import limit_megabytes
 from detector.models import Detection
+from detector.predictor import DecisionRule
 
 register = template.Library()
 
@@ -17,6 +19,7 @@ FORMAT_NAMES = {"WEBP": "WebP"}
 NOT_MEASURED = "not measured"
 PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 MOST_SECONDS = 120  # of a wait; more of them nobody takes for minutes (app.js says the same)
+MOST_DECIMALS = 6  # of a percentage: finer than float32 tells a probability from a mark
 MOST_PIPS = 12  # more than a dozen dots nobody counts, the number beside them is enough
 
 
@@ -30,6 +33,23 @@ def percent(probability: float | None) -> str:
     if probability < 0.001:
         return f"under 0.1{PERCENT}"
     return f"{probability * 100:.1f}{PERCENT}"
+
+
+@register.filter
+def percent_by(real_probability: float, rule: DecisionRule) -> str:
+    """The same with as many decimals as it takes to stand on the side of each of the rule's marks on which it lies."""
+    shown = percent(real_probability)
+    decimals = 1
+    while shown[:1].isdigit() and decimals < MOST_DECIMALS and _is_beyond_a_mark(shown, real_probability, rule):
+        decimals += 1
+        shown = f"{real_probability * 100:.{decimals}f}{PERCENT}"
+    return shown
+
+
+def _is_beyond_a_mark(shown: str, real_probability: float, rule: DecisionRule) -> bool:
+    figure = Decimal(shown.removesuffix(PERCENT)) / 100
+    marks = (rule.real_threshold, rule.uncertain_above, rule.uncertain_up_to)
+    return any((figure > Decimal(str(each))) != (real_probability > each) for each in marks)
 
 
 @register.filter

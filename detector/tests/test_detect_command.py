@@ -48,6 +48,7 @@ def write(path: Path, data: bytes | None = None) -> Path:
         ((0.9, 0.2), "Fake, 10.0% real (2 faces)"),
         ((0.5,), "Fake, uncertain, 50.0% real (1 face)"),
         ((0.0001,), "Real, over 99.9% real (1 face)"),
+        ((0.29996,), "Real, 70.004% real (1 face)"),
         ((0.9,) * 23, "Fake, 10.0% real (20 of 23 faces)"),
         ((), "no face found, so no verdict"),
     ],

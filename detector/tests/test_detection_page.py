@@ -62,6 +62,17 @@ def test_the_picture_in_words_is_what_was_found(
         assertContains(client.get(reverse(page, args=[detection.pk])), f' alt="{alternative}">')
 
 
+def test_nothing_is_70_percent_real_and_above_70_percent(visitor: Client) -> None:
+    detection = make_detection(0.29996, 0.29)
+    page = visitor.get(address(detection))
+    assertContains(
+        page, "<strong>70.004\N{NO-BREAK SPACE}%</strong> of being real, which is above the 70\N{NO-BREAK SPACE}%"
+    )
+    assertContains(page, "71.0\N{NO-BREAK SPACE}%")
+    assertNotContains(page, "70.0\N{NO-BREAK SPACE}%")
+    assertContains(visitor.get(reverse("detector:history")), "70.004\N{NO-BREAK SPACE}% real")
+
+
 @pytest.mark.parametrize(
     ("kind", "what"),
     [({}, "Its verdict, figures"), ({"no_face": True}, "Its figures"), ({"failed": True}, "Its figures")],

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from detector.predictor import DecisionRule
 from detector.templatetags import display
 
 
@@ -23,6 +24,37 @@ from detector.templatetags import display
 )
 def test_percent_never_promises_certainty(probability: float | None, expected: object) -> None:
     assert display.percent(probability).replace("\N{NO-BREAK SPACE}", " ") == expected
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected"),
+    [
+        (0.7, "70.0 %"),  # Fake: Real takes more
+        (0.6996, "70.0 %"),
+        (0.70004, "70.004 %"),
+        (0.7004, "70.04 %"),
+        (0.7005, "70.05 %"),
+        (0.70000003, "70.000003 %"),
+        (0.29996, "30.0 %"),
+        (0.3004, "30.04 %"),
+        (0.9469, "94.7 %"),
+        (0.9474, "94.74 %"),
+        (0.5, "50.0 %"),
+        (0.0004, "under 0.1 %"),
+        (0.9995, "over 99.9 %"),
+    ],
+)
+def test_beside_a_mark_a_percentage_stands_on_its_side(probability: float, expected: str) -> None:
+    rule = DecisionRule(0.7, uncertain_above=0.3, uncertain_up_to=0.947)
+    assert display.percent_by(probability, rule).replace("\N{NO-BREAK SPACE}", " ") == expected
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected"), [(0.98674, "98.67 %"), (0.98676, "98.7 %"), (0.98646, "98.6 %"), (0.9866, "98.66 %")]
+)
+def test_so_it_does_beside_marks_of_another_prior(probability: float, expected: str) -> None:
+    rule = DecisionRule(0.7, uncertain_above=0.3, uncertain_up_to=0.986758881)
+    assert display.percent_by(probability, rule).replace("\N{NO-BREAK SPACE}", " ") == expected
 
 
 @pytest.mark.parametrize(("threshold", "expected"), [(0.7, "70 %"), (0.29, "29 %"), (0.725, "72.5 %"), (1.0, "100 %")])

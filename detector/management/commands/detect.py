@@ -16,7 +16,7 @@ from detector.images import decode_image
 from detector.logs import in_one_line
 from detector.predictor import DecisionRule, Prediction, Predictor, Verdict, is_face_uncertain
 from detector.provenance import Declaration, ai_declaration
-from detector.templatetags.display import PERCENT, megabytes, percent
+from detector.templatetags.display import PERCENT, megabytes, percent_by
 
 WORDS = {"real": "Real", "fake": "Fake"}
 
@@ -121,7 +121,8 @@ def describe(record: dict[str, Any]) -> str:
     found = len(record["faces"]) + record["unjudged_faces"]
     judged = f"{len(record['faces'])} of " if record["unjudged_faces"] else ""
     verdict = WORDS[record["verdict"]] + (", uncertain" if record["is_uncertain"] else "")
-    real = percent(record["real_probability"]).replace(PERCENT, "%")
+    rule = DecisionRule(record["threshold"], record["uncertain_above"], record["uncertain_up_to"])
+    real = percent_by(record["real_probability"], rule).replace(PERCENT, "%")
     faces = f"{judged}{found} face{'' if found == 1 else 's'}"
     return f"{path}: {verdict}, {real} real ({faces}){said}"
 
