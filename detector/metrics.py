@@ -105,6 +105,8 @@ def detection_stored(detection: "Detection", *, store_s: float) -> None:
     if detection.error_code:
         counted.analysis_errors.labels(detection.error_code).inc()
     for stage, duration_ms in detection.timings_ms.items():
+        if stage == "network" and not detection.faces:
+            continue  # none ran: what stands there is the time that nothing took
         counted.stages.labels(stage).observe(duration_ms / 1000)
     counted.stages.labels("store").observe(store_s)
 

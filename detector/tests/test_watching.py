@@ -437,6 +437,25 @@ def test_what_is_under_way_is_counted_while_it_is(
     assert REGISTRY.get_sample_value("deepfake_analysis_errors_total", {"code": "analysis_failed"}) == 1.0
 
 
+@pytest.mark.django_db
+def test_where_no_face_was_found_no_network_is_timed(
+    client: Client, settings: Settings, predictor: FakePredictor, limiter: Settings
+) -> None:
+    settings.METRICS_TOKEN = TOKEN
+
+    def timed() -> dict[str, float]:
+        return {
+            stage: REGISTRY.get_sample_value("deepfake_stage_seconds_count", {"stage": stage}) or 0.0
+            for stage in ("faces", "network")
+        }
+
+    before = timed()
+    for predictor.fake_probabilities in ((), (0.9, 0.2), ()):
+        assert client.post("/", {"picture": make_upload()}).status_code == 302
+    after = timed()
+    assert {stage: after[stage] - before[stage] for stage in after} == {"faces": 3.0, "network": 1.0}
+
+
 def test_the_first_requests_share_one_set_of_instruments(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several at once come right after the start, from load balancers and Prometheus."""
     settings.METRICS_TOKEN = TOKEN
