@@ -284,6 +284,7 @@ def test_the_page_says_what_its_figures_leave_out(reviewer: Client) -> None:
         "and 1 of which as many say Real as Fake."
     )
     assertContains(reviewer.get(PAGE), words)
+    assertContains(reviewer.get(PAGE), "as long as others of it wait for their review, errors count for more")
     assert any(words in row[0] for row in download(reviewer) if row)
     assert cells(reviewer, "Summary")["Uploads with a verdict"][0] == "3"
     assert len(cells(reviewer, "By week of upload")) == 1
