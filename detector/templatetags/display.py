@@ -54,8 +54,11 @@ def _is_beyond_a_mark(shown: str, real_probability: float, rule: DecisionRule) -
 
 @register.filter
 def mark(threshold: float) -> str:
-    """A threshold as "70 %", with decimals only where it has them."""
-    return f"{round(threshold * 100, 2):g}{PERCENT}"
+    """A threshold as "70 %", with decimals only where it has them; 0 % and 100 % only where it is that."""
+    decimals = 2
+    while 0 < threshold < 1 and round(threshold * 100, decimals) in {0, 100} and decimals < MOST_DECIMALS:
+        decimals += 1
+    return f"{round(threshold * 100, decimals):.9g}{PERCENT}"
 
 
 @register.filter

@@ -57,7 +57,14 @@ def test_so_it_does_beside_marks_of_another_prior(probability: float, expected: 
     assert display.percent_by(probability, rule).replace("\N{NO-BREAK SPACE}", " ") == expected
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [(0.7, "70 %"), (0.29, "29 %"), (0.725, "72.5 %"), (1.0, "100 %")])
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        *[(0.7, "70 %"), (0.29, "29 %"), (0.725, "72.5 %"), (0.986758881, "98.68 %"), (1.0, "100 %"), (0.0, "0 %")],
+        # The band at FAKE_PRIOR=0.0001 and 0.9999: nothing is more than 100 % likely.
+        *[(0.999974461, "99.997 %"), (0.000094, "0.01 %"), (0.00004, "0.004 %")],
+    ],
+)
 def test_mark_has_decimals_only_where_the_setting_has_them(threshold: float, expected: object) -> None:
     assert display.mark(threshold).replace("\N{NO-BREAK SPACE}", " ") == expected
 
