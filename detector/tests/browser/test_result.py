@@ -195,3 +195,20 @@ def test_an_objection_of_one_long_word_makes_no_page_wider(browser: Browser) -> 
     browser.resize(360)
     browser.open(detection.get_absolute_url())
     assert browser.overflow_px() == 0
+
+
+def test_a_refused_objection_is_seen_and_can_be_changed_at_once(browser: Browser) -> None:
+    detection = make_detection(0.9)
+    browser.become_visitor()
+    browser.open(detection.get_absolute_url())
+    browser.find(".confirm--appeal summary").click()
+    browser.script("document.getElementById('id_sentence').maxLength = 1000")
+    browser.find("#id_sentence").send_keys("x" * 501)
+    browser.find(".confirm--appeal button").click()
+    assert browser.sees("At most 500 characters, please.", "#appeal-error")
+    is_in_sight = """
+        const box = document.getElementById("appeal-error").getBoundingClientRect();
+        return box.top >= 0 && box.bottom <= window.innerHeight;
+    """
+    browser.wait(lambda: browser.script(is_in_sight), "the sentence is out of sight")
+    assert browser.focused == browser.find("#id_sentence")
