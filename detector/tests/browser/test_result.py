@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import pytest
 from django.utils import timezone
 
@@ -77,6 +79,31 @@ def test_the_needle_stands_at_the_real_probability(browser: Browser, fake_probab
     scale, needle = browser.find(".meter__frame").rect, browser.find(".meter__needle").rect
     place = (needle["x"] + needle["width"] / 2 - scale["x"]) / scale["width"]
     assert place == pytest.approx(1 - fake_probability, abs=0.01)
+
+
+# Left, top, right and bottom of each word under the scale, where the mark on the scale ends, and where all of it does.
+UNDER_THE_SCALE = """
+    const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+    const words = [...document.querySelectorAll(".meter__text")].map((element) => element.getBoundingClientRect());
+    const edges = words.map((word) => [word.left, word.top, word.right, word.bottom]);
+    return [edges, box(".meter__mark").bottom, box(".meter").bottom];
+"""
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.7, 0.9])
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_the_words_under_the_scale_stay_apart(browser: Browser, width: int, threshold: float) -> None:
+    detection = make_detection(0.5, threshold=threshold, uncertain_above=min(0.3, threshold))
+    browser.become_visitor()
+    browser.resize(width)
+    browser.open(detection.get_absolute_url())
+    for percent in (100, 150, 200):
+        browser.enlarge_text(percent)
+        words, mark_end, end = browser.script(UNDER_THE_SCALE)
+        for one, other in combinations(words, 2):
+            (left, top, right, bottom), (other_left, other_top, other_right, other_bottom) = one, other
+            assert right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top, percent
+        assert all(mark_end <= top and bottom <= end for _, top, _, bottom in words), percent
 
 
 def test_every_face_is_listed_and_the_most_fake_one_decides(browser: Browser) -> None:
