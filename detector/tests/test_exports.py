@@ -43,6 +43,16 @@ def export(**options: Any) -> str:
     return output.getvalue()
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(("count", "words"), [(0, "0 reviews"), (1, "1 review"), (2, "2 reviews")])
+def test_the_command_ends_with_how_many_there_were(count: int, words: str) -> None:
+    for _ in range(count):
+        make_review(make_detection())
+    errors = StringIO()
+    call_command("export_reviews", stdout=StringIO(), stderr=errors)
+    assert errors.getvalue().strip() == words
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

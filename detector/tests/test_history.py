@@ -51,6 +51,16 @@ def test_staff_see_their_own_here_and_everybody_s_in_the_admin(client: Client) -
 
 
 @pytest.mark.parametrize(
+    ("count", "sentence"),
+    [(1, "Your one checked photo does not match."), (2, "None of your 2 checked photos matches.")],
+)
+def test_a_verdict_that_no_photo_has_says_so_of_one_and_of_more(visitor: Client, count: int, sentence: str) -> None:
+    for _ in range(count):
+        make_detection(0.9)
+    assertContains(visitor.get(URL + "?verdict=real"), sentence)
+
+
+@pytest.mark.parametrize(
     ("query", "expected"),
     [
         ("", ["failed", "no face", "fake", "real"]),

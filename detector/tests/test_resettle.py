@@ -45,7 +45,7 @@ def test_a_higher_number_opens_what_one_person_overruled_and_a_lower_one_settles
     settings.REVIEWERS_NEEDED = 2
     assert resettle() == [
         f"{overruled.pk}: real -> open",
-        "4 reviewed detections: with REVIEWERS_NEEDED=2 1 became another verdict or open.",
+        "4 reviewed detections: with REVIEWERS_NEEDED=2, 1 became another verdict or open.",
     ]
     assert state(overruled) == ("", ReviewNeed.SECOND_OPINION)
     assert [state(each) for each in (agreed, confirmed, doubted)] == [("real", 0), ("fake", 0), ("cant_tell", 0)]
@@ -86,7 +86,7 @@ def test_a_dry_run_lists_and_stores_nothing(settings: Settings) -> None:
     before = list(Detection.objects.values())
     assert resettle(dry_run=True) == [
         f"{overruled.pk}: real -> open",
-        "1 reviewed detection: with REVIEWERS_NEEDED=2 1 would become another verdict or open.",
+        "1 reviewed detection: with REVIEWERS_NEEDED=2, 1 would become another verdict or open.",
         "Nothing was stored.",
     ]
     assert list(Detection.objects.values()) == before

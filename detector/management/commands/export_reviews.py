@@ -31,7 +31,8 @@ class Command(BaseCommand):
         reviews = Review.objects.order_by("created_at", "pk")
         for line in write_lines(reviews):
             self.stdout.write(line, ending="")
-        self.stderr.write(f"{reviews.count()} reviews", style_func=str)
+        count = reviews.count()
+        self.stderr.write(f"{count} review{'' if count == 1 else 's'}", style_func=str)
 
     def _write_dataset(self, folder: Path) -> None:
         try:

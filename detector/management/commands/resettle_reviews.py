@@ -46,7 +46,7 @@ class Command(BaseCommand):
         became = "would become" if is_dry_run else "became"
         self.stdout.write(
             f"{counts['reviewed']} reviewed detection{'' if counts['reviewed'] == 1 else 's'}: with REVIEWERS_NEEDED="
-            f"{settings.REVIEWERS_NEEDED} {counts['changed']} {became} another verdict or open."
+            f"{settings.REVIEWERS_NEEDED}, {counts['changed']} {became} another verdict or open."
         )
         if counts["lost"]:
             self.stdout.write(f"{counts['lost']} of the open ones cannot be reviewed: they have no picture any more.")
