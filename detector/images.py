@@ -264,6 +264,17 @@ def fitted(picture: Picture, max_side: int) -> Image.Image:
     return smaller
 
 
+def middle_of_long(picture: Picture) -> Image.Image:
+    """Returns the middle of a long picture, twice as long as it is wide; any other as it is."""
+    image = as_image(picture)
+    width, height = image.size
+    if max(width, height) <= LONG_FROM * min(width, height):
+        return image
+    length = LENGTH_OF_PART * min(width, height)
+    left, top = max(0, width - length) // 2, max(0, height - length) // 2
+    return image.crop((left, top, left + min(width, length), top + min(height, length)))
+
+
 def _load_upright(image: Image.Image, data: bytes, *, first_scan: int, least_side: int) -> Image.Image:
     """Returns the picture in RGB, upright and without metadata.
 

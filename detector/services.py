@@ -33,7 +33,7 @@ from detector.exceptions import (
     PictureGone,
     StaleReview,
 )
-from detector.images import DecodedImage, decode_again, encode_jpeg, fitted
+from detector.images import DecodedImage, decode_again, encode_jpeg, fitted, middle_of_long
 from detector.models import (
     HASH_BANDS,
     Detection,
@@ -168,7 +168,10 @@ def detection_create(
     started = time.perf_counter()
     try:
         if keep_picture:
-            _store(detection, data, encode_jpeg(small))
+            # A whole panorama would be a strip of a few pixels, which lists show enlarged.
+            middle = middle_of_long(image.picture)
+            shown = small if middle is image.picture else fitted(middle, THUMBNAIL_SIDE)
+            _store(detection, data, encode_jpeg(shown))
         else:
             detection.picture_removed_at = detection.created_at
             detection.save(force_insert=True)

@@ -4,17 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import FileSystemStorage
 from django.db import DatabaseError, connection, transaction
+from PIL import Image
 from pytest_django import Settings
 
 from detector import services
 from detector.exceptions import AnalysisFailed, ModelUnavailable
-from detector.images import decode_image
+from detector.images import decode_image, encode_jpeg, fitted
 from detector.models import Detection
 from detector.predictor import DecisionRule, Prediction
+from detector.similarity import HASHED_SIDE, perceptual_hash
 from detector.tests.factories import (
     VISITOR_KEY,
     FakePredictor,
@@ -55,6 +58,30 @@ def test_a_detection_keeps_what_the_model_said_and_the_bytes_as_they_came(
     assert Path(detection.image.path).read_bytes() == data
     assert max(decode_image(Path(detection.thumbnail.path).read_bytes()).pixels.shape) == 256
     assert len(stored(media_root)) == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("size", "middle", "shown"),
+    [
+        ((4000, 400), (1600, 0, 2400, 400), (256, 128)),
+        ((300, 6000), (0, 2700, 300, 3300), (128, 256)),
+        ((40, 400), (0, 160, 40, 240), (40, 80)),
+        ((1000, 400), (0, 0, 1000, 400), (250, 100)),  # just not long
+    ],
+)
+def test_the_thumbnail_of_a_long_picture_shows_its_middle(
+    predictor: FakePredictor, size: tuple[int, int], middle: tuple[int, int, int, int], shown: tuple[int, int]
+) -> None:
+    picture = Image.new("RGB", size, "navy")
+    picture.paste("white", middle)
+    data = encode_jpeg(picture)
+    detection = create(data)
+    with Image.open(detection.thumbnail.path) as thumbnail:
+        assert thumbnail.size == shown
+        assert np.asarray(thumbnail).min() > 240
+    whole = fitted(decode_image(data).picture, HASHED_SIDE)
+    assert detection.perceptual_hash == perceptual_hash(whole), "copies are found by the whole"
 
 
 @pytest.mark.django_db
