@@ -212,6 +212,18 @@ def test_axe_finds_nothing_in_the_admin_and_where_it_leads(browser: Browser, pag
     assert browser.overflow_px() == 0
 
 
+@pytest.mark.parametrize("page", ["", "{pk}/change/"])
+def test_links_of_the_admin_that_stand_in_text_differ_by_more_than_colour(browser: Browser, page: str) -> None:
+    """axe takes them to be in text only where there is more text than link, such as a long name."""
+    detection = make_detection(0.5, original_name="at-the-wedding-of-my-sister.jpg")
+    browser.log_in(make_user("vera", is_staff=True, is_superuser=True))
+    browser.resize(NARROWEST)
+    for scheme in SCHEMES:
+        browser.emulate(scheme)
+        browser.open("/admin/detector/detection/" + page.format(pk=detection.pk))
+        assert browser.axe_findings() == [], scheme
+
+
 def test_the_heat_map_and_the_boxes_stay_when_motion_and_colours_are_reduced(browser: Browser) -> None:
     detection = make_detection(0.9)
     browser.become_visitor()
