@@ -201,6 +201,7 @@ def _page(
     if not is_blind:
         remember_seen(request, detection.pk, *(match.detection.pk for match in matches))
     reviews = [] if is_blind else detection.reviews_so_far()
+    newer = _newer(reviews, stale_since)
     # Always of this moment: whoever sends the form again has seen what the page shows now.
     look = Look.begin(detection.pk, seen_count=detection.review_count, is_blind=is_blind)
     context = {
@@ -215,7 +216,9 @@ def _page(
         "in_queue": IN_QUEUE in request.GET,
         "reviews": reviews,
         "matches": matches,
-        "newer_reviews": _newer(reviews, stale_since),
+        "newer_reviews": newer,
+        # A form that was sent twice, or from two tabs.
+        "newer_are_own": all(review.reviewer == request.user for review in newer),
         "unsent_verdict": unsent_verdict,
         **_neighbours(request, detection),
     }
