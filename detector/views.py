@@ -48,6 +48,10 @@ UNAVAILABLE_RETRY_AFTER_S = 30
 PASSWORD_BACKEND = "django.contrib.auth.backends.ModelBackend"
 APPEALED_SENTENCE = "You can object to a result once, and while its photo is there."
 SESSION_ENDED_SENTENCE = "The objection was not taken in: the session has ended in which it was begun. Log in first."
+NOT_DELETED_SENTENCE = (
+    "Nothing was deleted just now. Either it is gone already, or it belongs to another account or browser. If it is "
+    "your account’s and your session has ended, log in, open it from the history and delete it there."
+)
 UNSENT_SENTENCE = "This was not saved: your session had ended. Please send it again."
 APPEALS_PAUSED_SENTENCE = "Objections cannot be taken in right now. Please try again shortly."
 
@@ -290,7 +294,9 @@ def detection_thumbnail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_POST
 def detection_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    detection = get_object_or_404(Detection.objects.owned_by(request), pk=pk)
+    detection = Detection.objects.owned_by(request).filter(pk=pk).first()
+    if detection is None:
+        return detection_gone(request, NOT_DELETED_SENTENCE)
     what = "The picture and its result were deleted." if detection.has_picture else "The result was deleted."
     services.detection_delete(detection=detection)
     messages.success(request, what)

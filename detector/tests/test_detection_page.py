@@ -339,6 +339,21 @@ def test_someone_else_s_detection_is_not_deleted(visitor: Client, reviewer: Clie
     assert Detection.objects.get() == foreign
 
 
+@pytest.mark.parametrize("whose", ["theirs, whose session has ended", "somebody else's", "gone"])
+def test_who_deletes_nothing_is_not_left_to_think_they_did(client: Client, whose: str) -> None:
+    detection = make_detection(owner=make_user("ada"))
+    if whose != "theirs, whose session has ended":
+        client.force_login(make_user("grace"))
+    path = reverse("detector:detection-delete", args=[uuid4() if whose == "gone" else detection.pk])
+    said = "Nothing was deleted just now"
+    response = client.post(path)
+    assertContains(response, said, status_code=HTTPStatus.NOT_FOUND)
+    assertNotContains(response, "There is no such page, it was deleted", status_code=HTTPStatus.NOT_FOUND)
+    script = client.post(path, headers={"accept": "application/json"})
+    assert script.json()["error"].startswith(said)
+    assert Detection.objects.get() == detection
+
+
 @pytest.mark.parametrize("method", ["get", "put", "delete"])
 def test_deleting_needs_post(visitor: Client, method: str) -> None:
     response = getattr(visitor, method)(address(make_detection(), "detection-delete"))
