@@ -380,6 +380,18 @@ def test_the_detail_shows_every_review_and_leads_to_one_s_own(staff: Client) -> 
         assertContains(response, text)
 
 
+def test_no_button_leads_to_a_history_that_is_always_empty(admin_client: Client) -> None:
+    """Nothing is changed here, so Django would say of a detection with reviews that nothing ever happened to it."""
+    detection = make_detection()
+    review = make_review(detection)
+    response = admin_client.get(change_page(detection))
+    assertNotContains(response, "historylink")
+    assertContains(response, "View on site")
+    assertNotContains(admin_client.get(reverse("admin:detector_review_change", args=[review.pk])), "historylink")
+    account = reverse("admin:auth_user_change", args=[review.reviewer_key])
+    assertContains(admin_client.get(account), "historylink")
+
+
 def test_reviews_are_listed_and_cannot_be_touched(admin_client: Client) -> None:
     review = make_review(make_detection(0.9), "real")
     assertContains(admin_client.get(reverse("admin:detector_review_changelist")), "Real")
