@@ -111,7 +111,20 @@ class ReviewForm(forms.Form):
         return look
 
 
-class SignupForm(UserCreationForm):  # type: ignore[type-arg]
+class FocusOnMistake:
+    """Gives the first field that is wrong the focus, or else the first one, so that it comes into sight."""
+
+    fields: dict[str, forms.Field]
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        super().add_error(field, error)  # type: ignore[misc]
+        wrong = (name for name in self.fields if self.has_error(name))  # type: ignore[attr-defined]
+        first = next(wrong, next(iter(self.fields)))
+        for name, each in self.fields.items():
+            each.widget.attrs["autofocus"] = name == first
+
+
+class SignupForm(FocusOnMistake, UserCreationForm):  # type: ignore[type-arg]
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username",)
@@ -130,7 +143,7 @@ class SignupForm(UserCreationForm):  # type: ignore[type-arg]
         return user
 
 
-class AccountDeletionForm(forms.Form):
+class AccountDeletionForm(FocusOnMistake, forms.Form):
     """The account's own password; wrong ones count as failed log-ins do, and lock like them."""
 
     password = forms.CharField(strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}))
@@ -147,7 +160,7 @@ class AccountDeletionForm(forms.Form):
         return password
 
 
-class PasswordForm(PasswordChangeForm):
+class PasswordForm(FocusOnMistake, PasswordChangeForm):
     """A new password for whoever knows the old one; wrong ones count as failed log-ins do, and lock like them."""
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
