@@ -120,6 +120,9 @@
       notice.className = "notice notice--error";
       notice.textContent = sentence;
       errors.append(notice);
+      if (sentence) {
+        notice.scrollIntoView({ block: "nearest" }); // a waiting time comes without: the button says it as well
+      }
       return notice;
     }
 

@@ -119,6 +119,23 @@ def test_without_javascript_a_refusal_is_read_on_the_page(browser: Browser, pict
     assert not Detection.objects.exists()
 
 
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_on_a_small_phone_a_refusal_comes_into_sight(
+    browser: Browser, picture: Callable[..., str], scripts: bool
+) -> None:
+    browser.allow_scripts(scripts)
+    browser.resize(360, 640)
+    browser.open("/")
+    choose(browser, picture("notes.jpg", b"This is no picture at all."))
+    browser.script("document.querySelector(arguments[0]).scrollIntoView()", SUBMIT)  # by now above it is out of sight
+    browser.find(SUBMIT).click()
+    is_in_sight = """
+        const box = document.querySelector("#upload-error .notice")?.getBoundingClientRect();
+        return box && box.top >= 0 && box.bottom <= window.innerHeight;
+    """
+    browser.wait(lambda: browser.script(is_in_sight), "the sentence is out of sight")
+
+
 def test_the_field_is_heard_as_wrong_only_once_something_is(browser: Browser, picture: Callable[..., str]) -> None:
     """Chromium calls a required field for files invalid as long as it is empty."""
     limits = "JPEG, PNG or WebP, up to 15 MB and 50 megapixels"
