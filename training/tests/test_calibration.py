@@ -38,6 +38,29 @@ def test_the_prior_keeps_real_photos_real() -> None:
     assert called_real.mean() >= REAL_ACC_TARGET
 
 
+@pytest.mark.parametrize("threshold", [0.6, 0.7])
+def test_the_prior_is_the_largest_that_keeps_them_real(threshold: float) -> None:
+    """To the hundredth that is said, also of a network whose logits lie to one side."""
+    rule = DecisionRule(real_threshold=threshold)
+    logits, y_true = logits_and_labels(1.2)
+    calibration = fit(logits + 1.5, y_true, rule=rule)
+    at_half = calibration.bias - np.log(calibration.prior / (1 - calibration.prior))
+    for prior, is_kept in ((calibration.prior, True), (calibration.prior + 0.01, False)):
+        assumed = Calibration(calibration.temperature, at_half + np.log(prior / (1 - prior)), prior)
+        called_real = 1 - assumed.probabilities(logits[y_true == 0] + 1.5) > threshold
+        assert (called_real.mean() >= REAL_ACC_TARGET) == is_kept
+
+
+def test_both_classes_weigh_the_same_whatever_there_is_more_of() -> None:
+    logits, y_true = logits_and_labels(1.2)
+    calibration = fit(logits, y_true, rule=RULE)
+    reals = y_true == 0
+    repeated = np.concatenate([logits, *[logits[reals]] * 3]), np.concatenate([y_true, *[y_true[reals]] * 3])
+    uneven = fit(*repeated, rule=RULE)
+    assert (uneven.temperature, uneven.bias) == pytest.approx((calibration.temperature, calibration.bias), abs=1e-3)
+    assert uneven.prior == calibration.prior
+
+
 def test_a_good_network_assumes_at_most_a_half() -> None:
     logits, y_true = logits_and_labels(4.0)
     assert fit(logits, y_true, rule=RULE).prior == 0.5
@@ -74,6 +97,17 @@ def test_outside_the_band_one_answer_in_twenty_is_wrong() -> None:
     # A narrower band would not do: just inside its upper edge the answers are worse.
     wider = real_probability > high - 0.02
     assert (y_true[wider] == 1).mean() > BAND_ERROR
+
+
+def test_the_edges_of_a_band_worked_out_by_hand() -> None:
+    """Of 1,000 reals and 100 fakes, which weigh the same: three in a hundred of the answers may be wrong."""
+    fakes = {0.95: 50, 0.85: 40, 0.28: 7, 0.1105: 1, 0.1: 2}
+    # Called Fake are 5 % of the reals for 90 % of the fakes; down to 0.8005 it is 2.7 %, and 2.7 / 92.7 is 2.91 %.
+    # Called Real are 10 % of the fakes for 95 % of the reals; down to 1 - 0.1105 it is 3 %, and 3 / 98 is 3.06 %.
+    reals = {0.9: 15, 0.8005: 12, 0.75: 23, 0.05: 950}
+    scores = np.concatenate([np.full(n, score) for table in (reals, fakes) for score, n in table.items()])
+    y_true = np.repeat([0, 1], [1000, 100])
+    assert fit_band(scores, y_true, rule=RULE) == (0.199, 0.9)
 
 
 def test_where_no_answer_is_safe_all_are_uncertain() -> None:

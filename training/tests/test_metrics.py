@@ -5,6 +5,7 @@ import pytest
 
 from detector.predictor import DecisionRule
 from training.metrics import (
+    METRICS,
     class_figures,
     evaluate,
     expected_calibration_error,
@@ -32,6 +33,25 @@ def test_figures_of_a_small_table() -> None:
     assert figures["eer"] == pytest.approx(0.25)
     # Precision at each fake from the top: 1, 1, 1, 4/6.
     assert figures["ap"] == pytest.approx((1 + 1 + 1 + 4 / 6) / 4)
+    # The real at 0.25 and the fake at 0.2 share a bin, of which 0.225 is the mean and a half are fakes. The others are
+    # alone, the reals 0.05, 0.1 and 0.4 off, the fakes 0.5, 0.2 and 0.05.
+    assert figures["ece"] == pytest.approx(0.275 * 2 / 8 + (0.55 + 0.75) / 8)
+    assert figures.keys() == set(METRICS)
+
+
+def test_a_row_weighs_its_calibration_error_alone_to_the_prior() -> None:
+    groups = list("abcdefgh")
+    even, rare = (table_row(Y_TRUE, Y_SCORE, groups, rule=RULE, prior=prior, repeats=20) for prior in (0.5, 0.1))
+    # Each real weighs 0.225 and each fake 0.025; the bin of two has a mean of 0.245, and a tenth of it are fakes.
+    assert rare["ece"] == pytest.approx(0.145 * 0.25 + 0.225 * 0.55 + 0.025 * 0.75)
+    assert {**rare, "ece": even["ece"]} == even
+
+
+def test_the_curve_of_a_small_table() -> None:
+    points = roc_points(Y_TRUE, Y_SCORE, count=9)
+    assert [fpr for fpr, _tpr in points] == [number / 8 for number in range(9)]
+    # Three fakes lie above all reals, the fourth above two of the four. Between the steps, which are at 0, 1/4 and 1/2:
+    assert [tpr for _fpr, tpr in points[1::2]] == [0.75, 0.75, 1.0, 1.0]
 
 
 def test_a_score_at_the_threshold_is_fake() -> None:
@@ -53,6 +73,14 @@ def test_only_answers_outside_the_band_are_decided() -> None:
     assert figures["fake_error"] == pytest.approx((1 / 5) / (1 / 5 + 2 / 4))
 
 
+@pytest.mark.parametrize("fake_probability", [0.75, 0.5, 0.125, 0.0625])
+def test_serving_decides_the_same_at_the_edges_of_the_band(fake_probability: float) -> None:
+    """With halves, quarters and eighths, of which floating point makes nothing else."""
+    rule = DecisionRule(0.5, uncertain_above=0.25, uncertain_up_to=0.875)
+    figures = class_figures(np.array([1]), np.array([fake_probability]), rule=rule)
+    assert figures["decided"] == (not rule.is_uncertain(fake_probability))
+
+
 def test_what_is_too_small_is_not_decided() -> None:
     rule = DecisionRule(real_threshold=0.7, uncertain_above=0.3, uncertain_up_to=0.85)
     y_true, y_score = np.append(Y_TRUE, 0), np.append(Y_SCORE, 0.9)
@@ -65,6 +93,10 @@ def test_what_is_too_small_is_not_decided() -> None:
     row = table_row(y_true, y_score, [str(n) for n in range(9)], rule=rule, prior=0.5, undecided=undecided, repeats=50)
     assert row["decided"] == figures["decided"]
     assert row["decided_ci"][0] < figures["decided"] < row["decided_ci"][1]
+    bounds = intervals(
+        y_true, y_score, list("abcdefghi"), rule=rule, prior=0.5, undecided=np.ones(9, np.bool_), repeats=50
+    )
+    assert bounds.keys() == {"auc_ci", "ap_ci", "eer_ci", "acc_ci", "real_acc_ci", "fake_acc_ci"}
 
 
 def test_where_nothing_is_decided_there_is_no_error() -> None:
@@ -100,9 +132,23 @@ def test_the_calibration_error_of_known_scores() -> None:
     assert expected_calibration_error(np.array([0, 1]), np.array([0.9, 0.9]), prior=0.1) == pytest.approx(0.8)
 
 
-def test_scores_outside_0_to_1_are_refused() -> None:
+def test_scores_fall_into_fifteen_bins() -> None:
+    # The edges are at 1/15, 2/15 ...: 0.06 and 0.07 lie on two sides of the first, and 1.0 belongs to the last.
+    y_true, y_score = np.array([0, 1, 0, 1]), np.array([0.06, 0.07, 1.0, 0.98])
+    rows = reliability(y_true, y_score, prior=0.1)
+    assert len(rows) == 15
+    found = {index: row for index, row in enumerate(rows) if row[0] > 0}
+    assert found.keys() == {0, 1, 14}
+    assert found[0] == pytest.approx((0.45, 0.06, 0.0))
+    assert found[1] == pytest.approx((0.05, 0.07, 1.0))
+    assert found[14] == pytest.approx((0.5, 0.9 * 1.0 + 0.1 * 0.98, 0.1))
+    assert rows[2] == pytest.approx((0.0, 2.5 / 15, 0.0)), "an empty one is drawn in its middle"
+
+
+@pytest.mark.parametrize("score", [-0.2, 1.2])
+def test_scores_outside_0_to_1_are_refused(score: float) -> None:
     with pytest.raises(ValueError, match="0 to 1"):
-        reliability(np.array([0, 1]), np.array([0.5, 1.2]))
+        reliability(np.array([0, 1]), np.array([0.5, score]))
 
 
 def test_weights_follow_the_prior() -> None:
@@ -148,3 +194,10 @@ def test_a_row_of_one_class_leaves_out_what_it_can_t_tell() -> None:
     assert row["real_acc"] == 1.0
     assert row["auc"] is None
     assert row["fake_acc"] is None
+    assert row["decided"] == 1.0
+
+
+def test_a_row_of_one_class_leaves_small_faces_undecided_too() -> None:
+    undecided = np.array([True, False, False, False])
+    row = table_row(np.zeros(4, int), np.full(4, 0.1), list("abcd"), rule=RULE, prior=0.5, undecided=undecided)
+    assert row["decided"] == 0.75
