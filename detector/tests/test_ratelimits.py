@@ -2,7 +2,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -16,7 +16,16 @@ from pytest_django import Settings
 
 from detector import ratelimits
 from detector.private_redis import PrivateRedis
-from detector.ratelimits import LimiterUnavailable, client_key, client_network, take_upload, upload_allowance
+from detector.ratelimits import (
+    Allowance,
+    LimiterUnavailable,
+    client_key,
+    client_network,
+    take_login,
+    take_signup,
+    take_upload,
+    upload_allowance,
+)
 
 pytestmark = pytest.mark.alone
 
@@ -143,15 +152,39 @@ def test_each_client_has_an_allowance_of_their_own(limiter: Settings) -> None:
     assert not take_upload(make_request("192.0.2.1", user=User(pk=1))).is_exceeded
 
 
+@pytest.mark.parametrize(("take", "setting"), [(take_login, "LOGIN_RATE"), (take_signup, "SIGNUP_RATE")])
+def test_a_network_s_attempts_are_its_own_whoever_is_logged_in(
+    limiter: Settings, take: Callable[[HttpRequest], Allowance], setting: str
+) -> None:
+    """Or each account that somebody makes would be further guesses at the passwords of others."""
+    setattr(limiter, setting, "2/h")
+    users = (None, User(pk=1), User(pk=2))
+    assert [take(make_request("192.0.2.1", user=user)).is_exceeded for user in users] == [False, False, True]
+    assert not take(make_request("192.0.2.2", user=User(pk=1))).is_exceeded
+
+
+def test_what_redis_forgot_of_the_slots_is_no_new_allowance(limiter: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that is short of memory."""
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    cache = caches["ratelimit"]
+    add = type(cache).add
+    monkeypatch.setattr(type(cache), "get_many", lambda *_: {})
+    monkeypatch.setattr(type(cache), "add", lambda cache, key, *rest: key.startswith("slot:") or add(cache, key, *rest))
+    assert [take_upload(make_request()).is_exceeded for _ in range(7)] == [False] * 5 + [True] * 2
+
+
 def test_a_forged_header_buys_no_uploads(limiter: Settings) -> None:
     forged = [take_upload(make_request("192.0.2.1", f"203.0.113.{n}")).is_exceeded for n in range(6)]
     assert forged == [False] * 5 + [True]
 
 
-@pytest.mark.parametrize("phase", range(0, 60, 7))
+@pytest.mark.parametrize(
+    ("rate", "phase"), [*(("5/m", phase) for phase in range(0, 60, 7)), ("501/m", 0), ("501/m", 29), ("501/m", 59)]
+)
 def test_waiting_the_seconds_that_were_named_is_enough_and_one_less_is_not(
-    limiter: Settings, monkeypatch: pytest.MonkeyPatch, phase: int
+    limiter: Settings, monkeypatch: pytest.MonkeyPatch, rate: str, phase: int
 ) -> None:
+    limiter.UPLOAD_RATE = rate
     request = make_request()
     now = 1_800_000_000.25 + phase
 
@@ -159,8 +192,8 @@ def test_waiting_the_seconds_that_were_named_is_enough_and_one_less_is_not(
         monkeypatch.setattr(time, "time", lambda: moment)
         return take_upload(request)
 
-    for _ in range(5):
-        at(now)
+    for _ in range(ratelimits.upload_limit()[0]):
+        assert not at(now).is_exceeded
     refused = at(now)
     assert refused.is_exceeded
     assert 1 <= refused.seconds_left <= 60
