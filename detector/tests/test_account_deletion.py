@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from pytest_django import Settings
@@ -80,11 +80,13 @@ def test_what_people_wrote_of_its_pictures_stays_without_picture_and_name(inside
 
 def test_no_name_of_a_deleted_account_stays_in_the_admin_s_log() -> None:
     administrator, jane = make_user("ada", is_superuser=True, is_staff=True), make_user("jane.doe")
+    editors = Group.objects.create(pk=jane.pk, name="editors")  # of another kind, with the same number
     LogEntry.objects.log_actions(administrator.pk, [jane, administrator], CHANGE)
+    LogEntry.objects.log_actions(administrator.pk, [editors], CHANGE)
     client = Client()
     client.force_login(jane)
     assertRedirects(delete(client), UPLOAD)
-    assert sorted(LogEntry.objects.values_list("object_repr", flat=True)) == ["a deleted account", "ada"]
+    assert sorted(LogEntry.objects.values_list("object_repr", flat=True)) == ["a deleted account", "ada", "editors"]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -193,6 +195,7 @@ def test_it_needs_the_csrf_token(ada: User) -> None:
 def test_the_last_administrator_stays(logged: list[str]) -> None:
     root = make_user("root", is_staff=True, is_superuser=True)
     make_user("sam", is_staff=True, is_superuser=True, is_active=False)
+    make_user("tess", is_staff=True)  # who may enter the admin, and manages nobody there
     client = Client()
     client.force_login(root)
     assertContains(delete(client), "Make another one first.", status_code=HTTPStatus.CONFLICT)
