@@ -35,6 +35,7 @@ def log_in(client: Client, username: str = "ada", password: str = PASSWORD, **ex
 
 
 def test_signing_up_logs_in(client: Client) -> None:
+    make_user("grace")  # who has another name, so it is not taken
     assertContains(client.get(SIGNUP), "Sign up")
     assertRedirects(client.post(SIGNUP, NEW_ACCOUNT), UPLOAD)
     assert client.session["_auth_user_id"] == str(User.objects.get(username="ada").pk)
