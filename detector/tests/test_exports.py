@@ -277,10 +277,12 @@ def test_the_set_holds_pixels_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
-def test_a_missing_file_is_counted_and_left_out(tmp_path: Path) -> None:
-    detection = make_detection(0.9, data=make_jpeg(), review_verdict="real")
-    Path(detection.image.path).unlink()
-    assert "1 had no readable file" in export(dataset=tmp_path / "set")
+def test_what_cannot_be_read_is_counted_and_left_out(tmp_path: Path) -> None:
+    missing, damaged, whole = (make_detection(0.9, data=make_jpeg(), review_verdict="real") for _ in range(3))
+    Path(missing.image.path).unlink()
+    Path(damaged.image.path).write_bytes(make_jpeg()[:500])
+    assert "2 had no readable file" in export(dataset=tmp_path / "set")
+    assert splits(tmp_path / "set").keys() == {str(whole.pk)}
 
 
 def counted(real: int = 0, fake: int = 0) -> dict[str, int]:
