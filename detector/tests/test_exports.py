@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+from collections import Counter
 from http import HTTPStatus
 from io import StringIO
 from pathlib import Path
@@ -174,6 +175,7 @@ def test_reviewed_pictures_become_a_set_that_training_reads(tmp_path: Path) -> N
     assert {str(path.relative_to(folder)) for path in folder.rglob("*.jpg")} == set(expected)
     for sample in samples:
         assert sample.yunet == (100.0, 60.0, 80.0, 80.0)
+        assert sample.generator == ("unknown" if sample.label == FAKE else "photo")
         assert decode_image((folder / sample.path).read_bytes()).width == 320
 
 
@@ -240,9 +242,10 @@ def test_a_picture_keeps_its_split_when_an_older_one_like_it_is_reviewed(tmp_pat
         older.append(make_detection(0.9, data=remade(data)))
         newer.append(make_detection(0.9, data=data))
         make_review(newer[-1], "fake")
-    make_detection(0.9, data=make_jpeg(seed=0))  # a later one has no say
     export(dataset=tmp_path / "first")
     first = splits(tmp_path / "first")
+    for seed in range(8):
+        make_detection(0.9, data=remade(remade(make_jpeg(seed=seed))))  # later ones have no say
     for number, detection in enumerate(older):
         make_review(detection, "fake")
         if number % 2:
@@ -255,6 +258,15 @@ def test_a_picture_keeps_its_split_when_an_older_one_like_it_is_reviewed(tmp_pat
     assert all(second[str(older[place].pk)] == second[str(newer[place].pk)] for place in range(0, 8, 2))
 
 
+def test_eight_in_ten_groups_are_trained_on_and_each_keeps_its_split() -> None:
+    found = Counter(exports._split(f"{number:012x}") for number in range(2000))
+    assert found["train"] == pytest.approx(1600, abs=80)
+    assert (found["val"], found["test"]) == pytest.approx((200, 200), abs=50)
+    # Their SHA-256 begin with 2cf24dba, 8b5b9db0 and 3f79bb7b: 754077114, 2338037168 and 1064942459, of which the
+    # last digit counts.
+    assert [exports._split(group) for group in ("hello", "three", "e")] == ["train", "val", "test"]
+
+
 @pytest.mark.django_db
 def test_pictures_are_linked_by_one_that_nobody_reviewed(tmp_path: Path) -> None:
     for flipped, verdict in ((0, "real"), (6, ""), (12, "real")):
@@ -265,6 +277,17 @@ def test_pictures_are_linked_by_one_that_nobody_reviewed(tmp_path: Path) -> None
     export(dataset=tmp_path / "set")
     groups = [group for group, _ in splits(tmp_path / "set").values()]
     assert groups == ["0" * 12, "0" * 12, "cd" * 6]
+
+
+@pytest.mark.django_db
+def test_what_is_like_another_in_a_quarter_alone_has_a_group_of_its_own(tmp_path: Path) -> None:
+    """By one of the four bands of its hash it is found, and is not near."""
+    for number, value in enumerate((0x0123_4567_89AB_CDEF, 0x0123_BA98_7654_3210)):
+        detection = make_detection(sha256=f"{number}" * 64, review_verdict="real")
+        detection.perceptual_hash = value
+        detection.save()
+    export(dataset=tmp_path / "set")
+    assert len({group for group, _split in splits(tmp_path / "set").values()}) == 2
 
 
 @pytest.mark.django_db
