@@ -56,6 +56,17 @@ def test_hashes_that_are_there_and_everything_else_stay() -> None:
     assert Detection.objects.get(pk=old.pk).sha256 == "ab" * 32
 
 
+def test_nothing_that_is_known_is_asked_anew() -> None:
+    """A picture that was accepted before may be read otherwise by now."""
+    hashed = make_detection(data=make_jpeg(), sha256="", ai_declaration="iptc")
+    hashed.perceptual_hash = 0x0123_4567_89AB_CDEF
+    hashed.save()
+    hash_all()
+    hashed.refresh_from_db()
+    assert hashed.sha256 == hashlib.sha256(make_jpeg()).hexdigest()
+    assert (hashed.perceptual_hash, hashed.ai_declaration) == (0x0123_4567_89AB_CDEF, "iptc")
+
+
 def test_a_real_whose_file_says_ai_waits_for_a_review_then() -> None:
     data = make_jpeg(xmp=b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia")
     before = make_detection(0.1, data=data, ai_declaration="", is_sampled=False)

@@ -122,6 +122,14 @@ def test_scores_are_kept_and_no_detection_changes(other: FakePredictor) -> None:
     assert list(Score.objects.values_list("model_version", "fake_probability")) == [("other-1", 0.2)] * 3
 
 
+def test_as_many_faces_are_scored_as_of_an_upload(other: FakePredictor, settings: Settings) -> None:
+    settings.MAX_FACES = 2
+    other.fake_probabilities = (0.2, 0.4, 0.9)
+    make_detection(0.9)
+    rescore()
+    assert Score.objects.get().fake_probability == 0.4
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(other: FakePredictor) -> None:
     for seed in range(3):
         make_detection(0.9, data=make_jpeg(seed=seed))
