@@ -314,7 +314,7 @@ class LiteRTClassifier:
         except (RuntimeError, ValueError) as error:
             raise AnalysisFailed(f"LiteRT failed: {error}") from error
         value = float(probability[0])
-        if not (math.isfinite(value) and 0.0 <= value <= 1.0 and np.isfinite(cam).all()):
+        if not (0.0 <= value <= 1.0 and np.isfinite(cam).all()):  # of what is no number neither holds
             raise AnalysisFailed("The network returned something that is not a probability.")
         return min(max(value, _LEAST), 1.0 - _LEAST), cam
 
@@ -651,5 +651,4 @@ def is_face_uncertain(face: FacePrediction, rule: DecisionRule) -> bool:
 def _in_original(crop: BoundingBox, picture: Image.Image, image: DecodedImage) -> BoundingBox:
     """Returns the crop of the picture in px of the original, and inside it."""
     box = scaled(crop, image.width / picture.width, image.height / picture.height)
-    x, y = min(box.x, image.width - 1), min(box.y, image.height - 1)
-    return BoundingBox(x, y, min(box.width, image.width - x), min(box.height, image.height - y))
+    return BoundingBox(box.x, box.y, min(box.width, image.width - box.x), min(box.height, image.height - box.y))
