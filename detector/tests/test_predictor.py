@@ -82,6 +82,9 @@ class FakeFaceFinder:
         return [DetectedFace(box, 0.9, np.zeros((6, 2), np.float32)) for box in self.boxes]
 
 
+LARGE, SMALL = (0.1, 0.1, 0.3, 0.4), (0.5, 0.5, 0.54, 0.55)  # 160 x 180 and 32 x 30 px of the picture below
+
+
 def make_image(width: int = 800, height: int = 600, *, reduced_by: int = 2) -> DecodedImage:
     picture = Image.new("RGB", (width // reduced_by, height // reduced_by))
     return DecodedImage(picture, "PNG", width, height, 1, "0" * 64, 3.0, b"")
@@ -197,6 +200,13 @@ def test_another_prior_shifts_every_probability_by_the_same_odds() -> None:
     assert predictor.cam_bias == pytest.approx(-np.log(9))
 
 
+def test_another_prior_is_measured_against_the_spec_s_own() -> None:
+    spec = replace(SPEC, calibration={**SPEC.calibration, "prior": 0.2})
+    predictor = Predictor(spec, FakeClassifier(0.5), FakeFaceFinder((0, 0, 1, 1)), prior=0.1)
+    # Odds of 1 to 9 instead of 1 to 4: those of each face are 4/9 of what they were.
+    assert predictor.predict(make_image()).fake_probability == pytest.approx(4 / 13)
+
+
 def test_the_spec_s_own_prior_changes_nothing() -> None:
     for prior in (None, 0.5):
         predictor = Predictor(SPEC, FakeClassifier(0.123456789), FakeFaceFinder((0, 0, 1, 1)), prior=prior)
@@ -222,6 +232,21 @@ def test_the_threshold_can_be_set() -> None:
     assert DecisionRule(real_threshold=0.9).verdict(0.2) is Verdict.FAKE
 
 
+@pytest.mark.parametrize(
+    ("rule", "verdict", "is_uncertain"),
+    [
+        (None, Verdict.REAL, True),  # the spec's: Real from 0.7 on, and uncertain up to 0.9
+        (DecisionRule(0.7, 0.3, 0.7), Verdict.REAL, False),
+        (DecisionRule(0.9, 0.85, 0.9), Verdict.FAKE, False),
+    ],
+)
+def test_a_picture_is_judged_by_the_rule_that_is_given(
+    rule: DecisionRule | None, verdict: Verdict, is_uncertain: bool
+) -> None:
+    prediction = Predictor(SPEC, FakeClassifier(0.2), FakeFaceFinder(LARGE)).predict(make_image(), rule=rule)
+    assert (prediction.verdict, prediction.is_uncertain) == (verdict, is_uncertain)
+
+
 def test_the_most_fake_face_decides_and_comes_first() -> None:
     finder = FakeFaceFinder((0.1, 0.1, 0.3, 0.4), (0.6, 0.2, 0.7, 0.3))
     predictor = Predictor(SPEC, FakeClassifier(0.1, 0.8), finder)
@@ -233,9 +258,6 @@ def test_the_most_fake_face_decides_and_comes_first() -> None:
     assert prediction.real_probability == pytest.approx(0.2)
     assert prediction.verdict is Verdict.FAKE
     assert prediction.model_version == "fake-1"
-
-
-LARGE, SMALL = (0.1, 0.1, 0.3, 0.4), (0.5, 0.5, 0.54, 0.55)  # 160 x 180 and 32 x 30 px
 
 
 @pytest.mark.parametrize(
@@ -260,9 +282,11 @@ def test_a_face_that_is_too_small_decides_nothing(
     assert prediction.verdict is DecisionRule().verdict(prediction.fake_probability)
 
 
-@pytest.mark.parametrize(("side", "is_uncertain"), [(39, True), (40, False)])
-def test_from_which_size_on_a_face_decides(side: int, is_uncertain: bool) -> None:
-    finder = FakeFaceFinder((0.0, 0.0, side / 800, 20 / 600))
+@pytest.mark.parametrize(
+    ("width", "height", "is_uncertain"), [(39, 20, True), (40, 20, False), (20, 39, True), (20, 40, False)]
+)
+def test_from_which_size_on_a_face_decides(width: int, height: int, is_uncertain: bool) -> None:
+    finder = FakeFaceFinder((0.0, 0.0, width / 800, height / 600))
     assert Predictor(SPEC, FakeClassifier(0.01), finder).predict(make_image()).is_uncertain is is_uncertain
 
 
@@ -307,7 +331,7 @@ def test_without_a_face_there_is_no_probability() -> None:
 
 
 def test_timings_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count()  # which a busy machine does not stop: each look is a second later
+    clock = itertools.count(5)  # which a busy machine does not stop: each look is a second later
     monkeypatch.setattr("detector.predictor.time", SimpleNamespace(perf_counter=lambda: next(clock)))
 
     timings = Predictor(SPEC, FakeClassifier(0.1), FakeFaceFinder((0, 0, 1, 1))).predict(make_image()).timings_ms
@@ -326,13 +350,17 @@ def test_a_small_face_is_judged_from_more_pixels_of_the_file() -> None:
     classifier = FakeClassifier(0.3, 0.1)
 
     # In the picture of 1,000 px the second face's crop has 150, which is less than the network can take in.
-    spec = replace(SPEC, max_source_side=192)
+    spec = replace(SPEC, max_source_side=160)
     finder = FakeFaceFinder((0.1, 0.1, 0.4, 0.5), (0.6, 0.6, 0.7, 0.7))
     large, small = Predictor(spec, classifier, finder).predict(image).faces
 
     assert (large.crop, small.crop) == (BoundingBox(100, 0, 1800, 1800), BoundingBox(2300, 1650, 600, 600))
-    assert (classifier.seen[0] == face_input(image.picture, BoundingBox(25, 0, 450, 450), size=64)).all()
-    assert (classifier.seen[1] == face_input(fine, BoundingBox(1150, 825, 300, 300), size=64)).all()
+    assert (
+        classifier.seen[0] == face_input(image.picture, BoundingBox(25, 0, 450, 450), size=64, max_source_side=160)
+    ).all()
+    assert (
+        classifier.seen[1] == face_input(fine, BoundingBox(1150, 825, 300, 300), size=64, max_source_side=160)
+    ).all()
 
 
 def test_a_broken_face_detector_gives_no_score() -> None:
@@ -360,11 +388,21 @@ def test_the_self_test_compares_with_the_spec(probability: float, passes: bool) 
             predictor.self_test()
 
 
-class BrokenInterpreter:
-    """An interpreter that fails, or returns what no probability can be."""
+def test_a_self_test_that_breaks_is_no_model() -> None:
+    def broken(face: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        raise AnalysisFailed("LiteRT failed.")
 
-    def __init__(self, probability: float | None) -> None:
+    with pytest.raises(ModelUnavailable, match=r"self-test failed: LiteRT failed\."):
+        Predictor(SPEC, broken, FakeFaceFinder()).self_test()
+
+
+class BrokenInterpreter:
+    """An interpreter that fails, or returns what no probability can be, or no such map."""
+
+    def __init__(self, probability: float | None, *, cam: float = 0.0, shape: tuple[int, ...] = (1, 7, 7)) -> None:
         self.probability = probability
+        self.cam = cam
+        self.shape = shape
 
     def allocate_tensors(self) -> None:
         pass
@@ -373,7 +411,7 @@ class BrokenInterpreter:
         return [{"index": 0}]
 
     def get_output_details(self) -> list[dict[str, Any]]:
-        return [{"index": 0, "shape": (1, 1)}, {"index": 1, "shape": (1, 7, 7)}]
+        return [{"index": 0, "shape": (1, 1)}, {"index": 1, "shape": self.shape}]
 
     def set_tensor(self, index: int, value: NDArray[np.float32]) -> None:
         pass
@@ -383,12 +421,19 @@ class BrokenInterpreter:
             raise RuntimeError("out of memory")
 
     def get_tensor(self, index: int) -> NDArray[np.float32]:
-        return np.full((1, 1), self.probability, np.float32) if index == 0 else np.zeros((1, 7, 7), np.float32)
+        return (
+            np.full((1, 1), self.probability, np.float32) if index == 0 else np.full(self.shape, self.cam, np.float32)
+        )
 
 
-@pytest.mark.parametrize("probability", [None, float("nan"), float("inf"), -0.01, 1.01])
-def test_a_broken_inference_gives_no_score(probability: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LiteRTClassifier, "_runner", lambda _self: Runner(BrokenInterpreter(probability)))
+@pytest.mark.parametrize(
+    ("probability", "cam"),
+    [(None, 0), (float("nan"), 0), (float("inf"), 0), (-0.01, 0), (1.01, 0), (0.5, float("nan")), (0.5, float("inf"))],
+)
+def test_a_broken_inference_gives_no_score(
+    probability: float | None, cam: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiteRTClassifier, "_runner", lambda _self: Runner(BrokenInterpreter(probability, cam=cam)))
     classifier = LiteRTClassifier(b"", num_threads=1)
     with pytest.raises(AnalysisFailed):
         classifier(np.zeros((64, 64, 3), np.uint8))
@@ -573,9 +618,10 @@ def test_the_second_network_is_checked_as_the_first_is(pair_dir: Path) -> None:
     changed_spec(pair_dir, second_opinion={**second, "weights_sha256": "0" * 64})
     with pytest.raises(ModelUnavailable, match=r"second\.tflite has SHA-256"):
         load_predictor(pair_dir)
-    changed_spec(pair_dir, second_opinion={"asked_between": [0, 1]})
-    with pytest.raises(ModelUnavailable, match="lacks .*golden_fake_probability"):
-        load_predictor(pair_dir)
+    for broken in ({"asked_between": [0, 1]}, "second.tflite"):
+        changed_spec(pair_dir, second_opinion=broken)
+        with pytest.raises(ModelUnavailable, match="lacks .*golden_fake_probability"):
+            load_predictor(pair_dir)
     changed_spec(pair_dir, second_opinion=second)
     (pair_dir / "second.tflite").unlink()
     with pytest.raises(ModelUnavailable, match=r"can't be read.*second\.tflite"):
@@ -585,6 +631,20 @@ def test_the_second_network_is_checked_as_the_first_is(pair_dir: Path) -> None:
 def test_weights_that_are_no_model_are_refused() -> None:
     with pytest.raises(ModelUnavailable, match="can't load"):
         LiteRTClassifier(b"not a model at all", num_threads=1)
+
+
+def test_a_network_without_a_map_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiteRTClassifier, "_runner", lambda _self: Runner(BrokenInterpreter(0.5, shape=(1, 7))))
+    with pytest.raises(ModelUnavailable, match="does not return one probability and one"):
+        LiteRTClassifier(b"", num_threads=1)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"spec"'])
+def test_a_spec_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(text)
+    with pytest.raises(ModelUnavailable, match="lacks .*weights_sha256"):
+        ModelSpec.load(path)
 
 
 def test_a_spec_that_is_no_json_is_refused(tmp_path: Path) -> None:

@@ -1,22 +1,26 @@
 import errno
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from django.contrib.auth.models import User
 from django.core.files.storage import FileSystemStorage
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from PIL import Image
 from pytest_django import Settings
 
+import detector.faces
+import detector.predictor
 from detector import services
 from detector.exceptions import AnalysisFailed, ModelUnavailable
 from detector.images import decode_image, encode_jpeg, fitted
 from detector.models import Detection
-from detector.predictor import DecisionRule, Prediction
+from detector.predictor import DecisionRule, Prediction, Predictor, forget_predictors
 from detector.similarity import HASHED_SIDE, perceptual_hash
 from detector.tests.factories import (
     VISITOR_KEY,
@@ -124,6 +128,27 @@ def test_the_settings_rule_decides(predictor: FakePredictor, settings: Settings)
     assert (detection.verdict, detection.threshold) == ("fake", 0.8)
 
 
+@pytest.mark.model
+@pytest.mark.parametrize("find", [services.active_predictor, lambda: services.named_predictor("mobilenet_v2")])
+def test_the_model_assumes_and_takes_what_the_settings_say(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, find: Callable[[], Predictor]
+) -> None:
+    settings.FAKE_PRIOR, settings.PREDICTOR_THREADS = 0.05, 3
+    threads: dict[str, list[int]] = {"networks": [], "faces": []}
+    for module, made in zip((detector.predictor, detector.faces), threads.values(), strict=True):
+
+        def make(made: list[int] = made, **options: Any) -> Interpreter:
+            made.append(options["num_threads"])
+            return Interpreter(**options)
+
+        monkeypatch.setattr(module, "Interpreter", make)
+    forget_predictors()
+    model = find()
+    model.reserve(2)  # of each network, and of the two that find faces
+    assert (model.prior, model.version) == (0.05, f"{model.spec.version}@0.05")
+    assert threads == {"networks": [3] * 2 * len(model.spec.networks), "faces": [3] * 4}
+
+
 @pytest.mark.django_db
 def test_an_owner_s_detection_has_no_session(predictor: FakePredictor) -> None:
     assert create(owner=make_user()).session_key == ""
@@ -176,6 +201,28 @@ def test_no_file_is_left_when_the_database_fails(
         create()
     assert stored(media_root) == []
     assert not Detection.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("keep_picture", [True, False])
+def test_what_the_database_refuses_is_not_laid_to_an_account_that_is_there(
+    predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch, keep_picture: bool
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise IntegrityError("CHECK constraint failed: detection_thresholds_in_unit_range")
+
+    monkeypatch.setattr(Detection, "save", refuse)
+    owner, data = make_user(), make_jpeg()
+    with pytest.raises(IntegrityError, match="thresholds_in_unit_range"):
+        services.detection_create(
+            owner=owner,
+            session_key="",
+            data=data,
+            image=decode_image(data),
+            original_name="",
+            keep_picture=keep_picture,
+        )
+    assert stored(media_root) == []
 
 
 @pytest.mark.django_db
