@@ -1,5 +1,6 @@
 """Reviews: what they mean together, and that the database keeps them as they were written."""
 
+import time
 from collections.abc import Callable
 from datetime import date
 from functools import partial
@@ -16,7 +17,7 @@ from detector import services
 from detector.exceptions import StaleReview
 from detector.images import decode_image
 from detector.models import Detection, Review, ReviewNeed
-from detector.reviews import Look, UnreadableLook, agreed_verdict, is_drawn
+from detector.reviews import Look, UnreadableLook, agreed_verdict, is_drawn, opinions_of
 from detector.tests.factories import VISITOR_KEY, FakePredictor, make_detection, make_jpeg, make_review, make_user
 
 
@@ -39,6 +40,7 @@ from detector.tests.factories import VISITOR_KEY, FakePredictor, make_detection,
         ("real", ["fake"], 2, ""),
         ("real", ["fake", "fake"], 2, "fake"),
         ("real", ["real"], 2, "real"),
+        ("real", ["fake", "cant_tell"], 2, ""),
         ("not_applicable", ["fake"], 2, "fake"),  # there is nothing to overrule
         ("", ["real"], 2, "real"),
     ],
@@ -48,9 +50,15 @@ def test_reviewers_agree_or_leave_it_open(machine: str, opinions: list[str], nee
         assert agreed_verdict(machine, order, reviewers_needed=needed) == expected
 
 
+def test_each_reviewer_counts_once_and_of_unknown_ones_each_review() -> None:
+    reviews = [(7, 1, "real"), (8, 2, "fake"), (7, 3, "cant_tell"), (None, 4, "real"), (None, 5, "real")]
+    assert sorted(opinions_of(reviews)) == ["cant_tell", "fake", "real", "real"]
+
+
 @pytest.mark.django_db
 def test_a_review_keeps_who_what_how_and_the_machine_s_figures() -> None:
-    detection, grace = make_detection(0.9, is_sampled=True, sample_percent=5.0), make_user("grace")
+    detection = make_detection(0.9, uncertain_up_to=0.95, is_sampled=True, sample_percent=5.0)
+    grace = make_user("grace")
     look = Look.begin(detection.pk, seen_count=0, is_blind=True)
     look = Look(look.detection_key, 0, True, look.opened_at - 12)
     services.review_create(detection=detection, reviewer=grace, verdict="real", note="Studio light.", look=look)
@@ -58,7 +66,8 @@ def test_a_review_keeps_who_what_how_and_the_machine_s_figures() -> None:
     assert (review.reviewer, review.verdict, review.note, review.is_blind) == (grace, "real", "Studio light.", True)
     assert review.seconds_spent in (12, 13)
     assert (review.detection, review.detection_key, review.ordinal) == (detection, detection.pk, 1)
-    copied = ["fake_probability", "threshold", "uncertain_above", "model_version", "is_sampled", "sample_percent"]
+    copied = ["fake_probability", "threshold", "uncertain_above", "uncertain_up_to"]
+    copied += ["model_version", "is_sampled", "sample_percent"]
     assert [getattr(review, name) for name in copied] == [getattr(detection, name) for name in copied]
     assert review.machine_verdict == "fake"
 
@@ -113,6 +122,15 @@ def test_a_look_comes_back_as_it_was_signed_and_only_so() -> None:
     for forged in ("", "nonsense", text[:-1], "A" + text):
         with pytest.raises(UnreadableLook):
             Look.read(forged)
+
+
+@pytest.mark.parametrize(("ago_s", "seconds"), [(0, 0), (90, 90), (-90, 0)])
+def test_a_clock_that_was_put_back_makes_no_time_of_less_than_nothing(
+    monkeypatch: pytest.MonkeyPatch, ago_s: int, seconds: int
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.5)
+    look = Look(uuid4(), seen_count=0, is_blind=False, opened_at=1_800_000_000 - ago_s)
+    assert look.seconds_spent == seconds
 
 
 def test_the_sample_is_drawn_by_the_id_alone_and_has_its_size() -> None:
