@@ -104,14 +104,21 @@ def test_a_reviewer_cannot_gather_the_uploads_of_one_person(clients: dict[str, C
     assert clients["superuser"].get(f"{LIST}?{query.format(ada.pk)}").status_code == HTTPStatus.OK
 
 
-@pytest.mark.parametrize("lookup", ["owner__username__startswith=a", "owner__email=ada@example.org", "o=6"])
-def test_neither_filters_nor_sorting_give_an_owner_away(clients: dict[str, Client], lookup: str) -> None:
+@pytest.mark.parametrize("lookup", ["owner__username__startswith=a", "owner__email=ada@example.org"])
+def test_no_filter_gives_an_owner_away(clients: dict[str, Client], lookup: str) -> None:
     make_detection(owner=make_user("ada-lovelace", email="ada@example.org"))
-    response = clients["reviewer"].get(f"{LIST}?{lookup}")
-    assert response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.OK)
-    if response.status_code == HTTPStatus.OK:
-        assert "owner" not in str(response.context["cl"].queryset.query.order_by)
-        assertNotContains(response, "ada-lovelace")
+    assert clients["reviewer"].get(f"{LIST}?{lookup}").status_code == HTTPStatus.BAD_REQUEST
+
+
+def test_no_sorting_gives_an_owner_away(clients: dict[str, Client]) -> None:
+    """Nor by the number of a column that others see."""
+    make_detection(owner=make_user("ada-lovelace"))
+    sorted_by: dict[str, str] = {}
+    for role in ("reviewer", "superuser"):
+        pages = [clients[role].get(f"{LIST}?o={number}") for number in range(1, 15)]
+        sorted_by[role] = str([page.context["cl"].queryset.query.order_by for page in pages])
+    assert "owner" in sorted_by["superuser"]
+    assert "owner" not in sorted_by["reviewer"]
 
 
 def test_reviews_are_only_ever_added_by_their_reviewer(clients: dict[str, Client]) -> None:
