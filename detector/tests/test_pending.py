@@ -4,6 +4,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from datetime import timedelta
 from io import StringIO
@@ -179,6 +181,82 @@ def test_a_database_that_stays_away_is_told_of_once(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
+def test_what_a_process_gave_up_goes_at_once_when_it_has_ended(media_root: Path) -> None:
+    """Not only after the time that somebody who lives may take; nor is there a note yet whose first one failed."""
+    pk, path = uuid.uuid4(), default_storage.save("detections/a.jpg", ContentFile(make_jpeg()))
+    pending._has_to_come_back.clear()
+    pending.give_up(pk, [path])
+    assert pending._has_to_come_back.is_set(), "and it comes back to it itself in seconds, not in minutes"
+    pending._given_up.clear()  # with the process
+    assert pending.settle_abandoned() == 1
+    assert stored(media_root) == []
+
+
+def test_what_cannot_even_be_noted_goes_when_there_is_room_again(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pk, path = uuid.uuid4(), default_storage.save("detections/a.jpg", ContentFile(make_jpeg()))
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystemStorage, "_save", refuse)
+        pending.give_up(pk, [path])
+        assert pending.settle_abandoned() == 0
+        assert pending.settle_abandoned() == 0
+    assert len(stored(media_root)) == 1
+    assert pending.settle_abandoned() == 1
+    assert stored(media_root) == []
+    assert pending._given_up == {}
+
+
+def test_what_another_process_settles_first_is_passed_over(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = leave_behind(monkeypatch, pid=dead_pid())
+    detection = make_detection()
+    pending.note(detection.pk, [str(detection.image.name)], is_first=True)
+    monkeypatch.setattr(pending, "_names", lambda: [str(detection.pk), str(uuid.uuid4()), str(left)])
+    assert pending.settle_abandoned() == 2
+    assert {path.stem for path in stored(media_root)} == {str(detection.pk)}
+
+
+def test_a_thread_settles_from_time_to_time_and_soon_where_it_has_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, before, done = iter([True, False, True]), list[bool](), list[object]()
+
+    def settled(**options: bool) -> bool:
+        before.append(options["before"])
+        for answer in answers:
+            return answer
+        raise Killed
+
+    def wait(pause_s: float) -> bool:
+        done.append(pause_s)
+        return len(done) == 3
+
+    monkeypatch.setattr(pending, "_settled", settled)
+    monkeypatch.setattr(pending, "_has_to_come_back", SimpleNamespace(wait=wait, clear=lambda: done.append("clear")))
+    monkeypatch.setattr(time, "sleep", lambda pause_s: done.append(("sleep", pause_s)))
+    with pytest.raises(Killed):
+        pending._settle_for_ever()
+    assert before == [True, True, False, True]
+    # Every five minutes; five seconds after a failure, and after something was given up.
+    assert done == [300, 5, 300, ("sleep", 5), "clear"]
+
+
+def test_the_thread_begins_and_keeps_no_process_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    begun = threading.Event()
+
+    def begin() -> None:
+        threads.append(threading.current_thread())
+        begun.set()
+
+    monkeypatch.setattr(pending, "_settle_for_ever", begin)
+    pending.settle_from_time_to_time()
+    assert begun.wait(10)
+    assert threads[0].daemon
+
+
 def test_what_was_given_up_on_a_full_disk_goes_after_a_restart(
     predictor: FakePredictor, media_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,17 +322,20 @@ def test_files_whose_removal_was_interrupted_go_later(media_root: Path, monkeypa
     assert stored(media_root) == []
 
 
-def test_a_storage_that_fails_for_one_file_holds_up_no_other(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["exists", "open", "delete"])
+def test_a_storage_that_fails_for_one_file_holds_up_no_other(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     left = [leave_behind(monkeypatch, pid=dead_pid()) for _ in range(2)]
-    exists = FileSystemStorage.exists
+    works = getattr(FileSystemStorage, method)
 
-    def fail(storage: FileSystemStorage, name: str) -> bool:
+    def fail(storage: FileSystemStorage, name: str, *rest: Any) -> Any:
         if str(left[0]) in name:
             raise OSError(errno.EIO, "Input/output error")
-        return exists(storage, name)
+        return works(storage, name, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FileSystemStorage, "exists", fail)
+        patch.setattr(FileSystemStorage, method, fail)
         assert pending.settle_abandoned() == 2
     assert pending.settle_abandoned() == 2
     assert stored(media_root) == []
