@@ -10,8 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.faces import DetectedFace
 from detector.tests.portraits import astronaut
-from training.data import FAKE, REAL, counterparts, limited, load_pictures, read_manifest, sampling_weights
+from training.data import (
+    FAKE,
+    REAL,
+    Box,
+    _face_picture,
+    _subject,
+    counterparts,
+    limited,
+    load_pictures,
+    read_manifest,
+    sampling_weights,
+)
 from training.tests.factories import make_sample
 
 FIELDS = ["path", "split", "label", "source", "generator", "group", "width", "height"]
@@ -139,6 +151,36 @@ def test_the_manifest_s_box_follows_a_picture_that_is_decoded_at_half_its_size(t
     assert blank.bbox == (725, 200, 100, 100)
     assert pair.served
     assert pair.bbox.x > 480
+
+
+@pytest.mark.parametrize(
+    ("yunet", "chosen"),
+    [
+        ((30, 10, 20, 40), 0),  # its centre is at 40, 30 px, of 200 x 100
+        ((150, 10, 20, 40), 1),
+        ((150, 50, 20, 40), 2),
+        ((60, 10, 100, 40), 1),  # 110, 30
+        ((10, 5, 50, 40), 0),  # 35, 25
+        ((150, 5, 20, 40), 1),  # 160, 25
+        ((150, 20, 20, 64), 2),  # 160, 52
+        (None, 0),
+    ],
+)
+def test_the_label_is_about_the_face_that_is_nearest_to_the_manifest_s(yunet: Box | None, chosen: int) -> None:
+    centres = [(0.2, 0.3), (0.8, 0.3), (0.8, 0.7)]
+    faces = [DetectedFace((x - 0.1, y - 0.2, x + 0.1, y + 0.2), 0.9, np.zeros((6, 2), np.float32)) for x, y in centres]
+    assert _subject(faces, yunet, (100, 200, 3)) is faces[chosen]
+    assert _subject([], yunet, (100, 200, 3)) is None
+
+
+def test_a_face_is_in_pixels_and_without_any_the_middle_is_taken() -> None:
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    found = _face_picture(make_sample(REAL), pixels, [[0.1, 0.2, 0.3, 0.6], [0.5, 0.25], [0.75, 0.5]], None)
+    assert (found.bbox, found.served) == ((20, 20, 40, 40), True)
+    assert found.keypoints is not None
+    assert found.keypoints.tolist() == [[100, 25], [150, 50]]
+    middle = _face_picture(make_sample(REAL), pixels, None, None)
+    assert (middle.bbox, middle.keypoints, middle.served) == ((65, 15, 70, 70), None, False)
 
 
 def test_sources_that_hold_both_classes_can_be_drawn_more_often() -> None:
