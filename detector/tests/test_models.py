@@ -1,11 +1,13 @@
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from detector.models import Detection, Review, ReviewWeek, Score, SeenAnswer, SeenUntil, UploadWeek
-from detector.tests.factories import make_detection
+from detector.tests.factories import make_detection, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -94,6 +96,23 @@ def test_detections_are_counted_by_verdict() -> None:
 def test_the_newest_comes_first() -> None:
     first, second = make_detection(), make_detection()
     assert list(Detection.objects.newest_first()) == [second, first]
+
+
+def test_a_queue_goes_on_and_back_from_each_of_its_rows() -> None:
+    """By need first, then by time, then by key; here the most needed were uploaded last."""
+    now = timezone.now()
+    kinds: list[dict[str, Any]] = [{"fake_probability": 0.5}, {"appealed_at": now}, {"is_sampled": True}]
+    queue = []
+    for days, kind in zip((1, 2, 3), kinds, strict=True):
+        created_at = now - timedelta(days=days)
+        older = make_detection(**kind, created_at=created_at - timedelta(hours=1))
+        same = [make_detection(**kind, created_at=created_at) for _ in range(2)]
+        queue += [older, *sorted(same, key=lambda each: each.pk)]
+    waiting = Detection.objects.to_review(make_user("rita"))
+    assert list(waiting) == queue
+    for place, detection in enumerate(queue):
+        assert list(waiting.after(detection)) == queue[place + 1 :]
+        assert list(waiting.before(detection)) == queue[:place][::-1]
 
 
 @pytest.mark.parametrize(
