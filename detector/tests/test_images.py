@@ -12,7 +12,16 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from detector.exceptions import InvalidImage
-from detector.images import LEAST_SIDE, WORKING_SIDE, decode_again, decode_image, encode_jpeg, fitted, part_length
+from detector.images import (
+    LEAST_SIDE,
+    WORKING_SIDE,
+    decode_again,
+    decode_image,
+    encode_jpeg,
+    fitted,
+    part_length,
+    png_chunks,
+)
 from detector.tests.factories import make_picture
 from detector.tests.hostile.workshop import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, blank_png, chunk, chunks_of
 
@@ -288,6 +297,14 @@ def test_a_format_that_can_be_told_is_named(data: bytes, name: str | None) -> No
     sentence = str(caught.value)
     assert sentence.startswith(f"This is {name}, not a" if name else "This is not a JPEG, PNG or WebP picture.")
     assert "Save or export" in sentence
+
+
+def test_a_png_whose_pixels_have_a_wrong_checksum_is_refused() -> None:
+    """They are others than were stored, of which the decoder says nothing."""
+    data = saved(Image.fromarray(quadrants(64, 64)), "PNG")
+    (end,) = (end for kind, _begin, end in png_chunks(data) if kind == b"IDAT")
+    with pytest.raises(InvalidImage, match="damaged or incomplete"):
+        decode_image(data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :])
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
