@@ -88,6 +88,13 @@ def test_the_page_for_a_fault_needs_no_database(calm_client: Client) -> None:
     assert calm_client.get("/break/broken/").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+def test_the_page_for_a_fault_claims_nothing_of_a_photo(calm_client: Client) -> None:
+    """It may have come behind an upload that is stored."""
+    page = calm_client.get("/break/broken/").content.decode()
+    assert "No verdict" not in page
+    assert "look first whether it is in your history" in page
+
+
 @pytest.mark.django_db
 def test_the_page_for_a_missing_page_says_who_sees_a_result(calm_client: Client) -> None:
     page = calm_client.get("/nowhere/").content.decode()
