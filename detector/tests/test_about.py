@@ -97,6 +97,13 @@ def test_what_an_address_is_counted_for_is_stated(client: Client) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(("max_faces", "words"), [(1, "found: the largest, and"), (20, "found: the 20 largest, and")])
+def test_how_many_faces_are_judged_is_stated(client: Client, settings: Settings, max_faces: int, words: str) -> None:
+    settings.MAX_FACES = max_faces
+    assertContains(client.get(URL), words)
+
+
+@pytest.mark.django_db
 def test_backups_are_said_to_keep_what_was_deleted(client: Client) -> None:
     assertContains(client.get(URL), "Backups of this site, if there are any, keep it until they are thrown away.")
 
