@@ -111,14 +111,12 @@ class ReviewForm(forms.Form):
         return look
 
 
-class FocusOnMistake:
+class FocusOnMistake(forms.BaseForm):
     """Gives the first field that is wrong the focus, or else the first one, so that it comes into sight."""
 
-    fields: dict[str, forms.Field]
-
     def add_error(self, field: str | None, error: Any) -> None:
-        super().add_error(field, error)  # type: ignore[misc]
-        wrong = (name for name in self.fields if self.has_error(name))  # type: ignore[attr-defined]
+        super().add_error(field, error)
+        wrong = (name for name in self.fields if self.has_error(name))
         first = next(wrong, next(iter(self.fields)))
         for name, each in self.fields.items():
             each.widget.attrs["autofocus"] = name == first
