@@ -133,7 +133,7 @@ def _meaning(report: Report) -> str:
             "objection, what the file says, a reviewer’s choice) and would distort them, so they only count for "
             "agreement"
         )
-    return f"{words}. {SAMPLE_NOTE} {_excluded(report)}"
+    return f"{words}. {_excluded(report)} {SAMPLE_NOTE}"
 
 
 def _excluded(report: Report) -> str:
