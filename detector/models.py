@@ -22,6 +22,7 @@ from detector.visitors import visitor_key
 
 BEFORE_ANY_REVIEW = datetime(1970, 1, 1, tzinfo=UTC)
 HASH_BANDS = ["hash_band_1", "hash_band_2", "hash_band_3", "hash_band_4"]
+UNREVIEWED_SAMPLE = Q(is_sampled=True, sample_percent__gt=0.0, review_count=0)
 MOST_OWNERS_FOUND = 1000  # accounts whose uploads a search lists
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 PICTURE_FOLDER, THUMBNAIL_FOLDER = "detections", "thumbnails"
@@ -132,6 +133,11 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
         own = Review.objects.filter(detection=OuterRef("pk"), reviewer=reviewer.pk, created_at__gte=since)
         waiting = self.filter(~Exists(own), review_need__gt=ReviewNeed.NONE).exclude(owner=reviewer.pk)
         return waiting.order_by("review_need", "created_at", "pk")
+
+    def unreviewed_sample(self) -> "DetectionQuerySet":
+        """Those of the random sample with a decided verdict that nobody has reviewed, and whose picture was kept."""
+        drawn = self.filter(UNREVIEWED_SAMPLE, status=Detection.Status.DONE)
+        return drawn.exclude(picture_removed_at=F("created_at")).exclude(uncertain("verdict"))
 
     def unseen_by(self, account: "models.Model | AnonymousUser") -> "DetectionQuerySet":
         """Those to which the account has seen no answer of the machine's, so far as that is noted (REVIEW_BLIND)."""
@@ -299,6 +305,7 @@ class Detection(models.Model):
                 condition=Q(review_need__gt=0),
                 name="detection_review_queue",
             ),
+            models.Index(fields=["created_at"], condition=UNREVIEWED_SAMPLE, name="detection_unreviewed_sample"),
         ]
         constraints = [
             models.CheckConstraint(

@@ -3,7 +3,9 @@
 Reviews are no fair sample of the uploads: every uncertain verdict is queued, but of the decided ones only the random
 sample, and objections and what its own file contradicts besides. So each stratum of the machine's verdicts is estimated
 from what was queued without regard to its answer, weighted with how likely that was, and scaled to the stratum's number
-of uploads (Hajek's estimator, post-stratified). Intervals are Wilson's with Kish's effective sample size.
+of uploads (Hajek's estimator, post-stratified). Of the sample, what its uploader objects to is reviewed first: while a
+part of it waits, those with an objection and the others stand for as many as were drawn of each, reviewed or not.
+Intervals are Wilson's with Kish's effective sample size.
 """
 
 import math
@@ -17,8 +19,15 @@ UNCERTAIN_REAL, UNCERTAIN_FAKE = "uncertain_real", "uncertain_fake"
 UNCERTAIN = (UNCERTAIN_REAL, UNCERTAIN_FAKE)
 # Parts of what the machine called Real, and of what it called Fake.
 STRATA_OF = {REAL: (REAL, UNCERTAIN_REAL), FAKE: (FAKE, UNCERTAIN_FAKE)}
+DECIDED = (REAL, FAKE)
 STRATA = (*STRATA_OF[REAL], *STRATA_OF[FAKE])
 Z_95 = 1.959964
+
+# How many uploads those of the sample stand for that wait for their first review, by stratum and by whether their
+# uploader objected.
+Waiting = Mapping[tuple[str, bool], float]
+NONE_WAITING: Waiting = {}
+
 BINS = 10
 MOST_CHANCE = 0.18  # of the stability index that chance alone is expected to make: two times 100 uploads, or 60 and 300
 
@@ -33,6 +42,7 @@ class Subject:
         fake_probability: 0 to 1; of several the mean, and all of them are in one tenth of the scale.
         sample_percent: How many in a hundred of the decided were drawn; 0 where this one was not drawn.
         count: How many uploads they are.
+        is_appealed: Whether their uploaders had objected before the first review.
     """
 
     stratum: str
@@ -40,6 +50,7 @@ class Subject:
     fake_probability: float
     sample_percent: float
     count: int = 1
+    is_appealed: bool = False
 
     @property
     def verdict(self) -> str:
@@ -126,20 +137,35 @@ def share_of(cases: Sequence[Weighted], hit: Callable[[Subject], bool]) -> Share
     return Share(value, low, high, sum(case.subject.count for case in cases))
 
 
-def weighted(subjects: Iterable[Subject], totals: Mapping[str, int]) -> list[Weighted]:
+def weighted(subjects: Iterable[Subject], totals: Mapping[str, int], waiting: Waiting = NONE_WAITING) -> list[Weighted]:
     """Returns the usable subjects, their weights scaled so that each stratum sums to its number of uploads."""
-    usable = [(each, each.weight) for each in subjects if each.truth in (REAL, FAKE)]
-    drawn = [(each, weight) for each, weight in usable if weight is not None]
-    sums: dict[str, float] = defaultdict(float)
+    drawn = [(each, weight) for each in subjects if (weight := each.weight) is not None]
+    reviewed: dict[tuple[str, bool], float] = defaultdict(float)
     for each, weight in drawn:
+        reviewed[each.stratum, each.is_appealed] += weight * each.count
+    parts = {part: 1 + waiting.get(part, 0.0) / number for part, number in reviewed.items()}
+    usable = [
+        (each, weight * parts[each.stratum, each.is_appealed]) for each, weight in drawn if each.truth in (REAL, FAKE)
+    ]
+    sums: dict[str, float] = defaultdict(float)
+    for each, weight in usable:
         sums[each.stratum] += weight * each.count
-    return [Weighted(each, weight * totals[each.stratum] / sums[each.stratum]) for each, weight in drawn]
+    return [Weighted(each, weight * totals[each.stratum] / sums[each.stratum]) for each, weight in usable]
 
 
-def unmeasured(cases: Iterable[Weighted], totals: Mapping[str, int]) -> set[str]:
-    """Returns the strata that have uploads but no usable review: what rests on them cannot be said."""
-    measured = {case.subject.stratum for case in cases}
-    return {stratum for stratum in STRATA if totals[stratum] and stratum not in measured}
+def unmeasured(cases: Iterable[Weighted], totals: Mapping[str, int], waiting: Waiting = NONE_WAITING) -> set[str]:
+    """Returns the strata that have uploads but no usable review: what rests on them cannot be said.
+
+    Nor can it where there are reviews of objections alone while the rest of the sample waits.
+    """
+    measured = {(case.subject.stratum, case.subject.is_appealed) for case in cases}
+    return {
+        stratum
+        for stratum in STRATA
+        if totals[stratum]
+        and (stratum, False) not in measured
+        and ((stratum, True) not in measured or waiting.get((stratum, False)))
+    }
 
 
 def confusion(cases: Iterable[Weighted]) -> dict[tuple[str, str], float]:

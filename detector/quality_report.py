@@ -33,11 +33,9 @@ DRIFT_NOTE = (
     "of it: over 0.25 is much. Where uploads are few, one week in a hundred shows that without any drift; where they "
     "are too few to tell drift from chance, none is given."
 )
-# Where reviewers keep up nothing is distorted. Simulated with a tenth of the sample reviewed, and objections to one in
-# five wrong answers and one in a hundred right ones, the recall of Fake came out 9 points too low.
 SAMPLE_NOTE = (
-    "Of the sample, what its uploader objects to is reviewed first: as long as others of it wait for their review, "
-    "errors count for more than they should."
+    "Of the sample, what its uploader objects to is reviewed first; so that errors count for no more than they should, "
+    "those with an objection and the others stand for as many as were drawn of each."
 )
 BLIND_NOTE = f" As reviewers look blind here, a week of fewer than {LEAST_BLIND} uploads has neither share nor mean."
 
@@ -47,6 +45,7 @@ class Report:
     totals: dict[str, int]
     subjects: list[Subject]
     cases: list[quality.Weighted]
+    missing: set[str]
     agreed: quality.Pairs
     weeks: list[dict[str, Any]]
     not_kept: int
@@ -67,7 +66,10 @@ def make_report(*, model_version: str, since: datetime | None) -> Report:
     weeks = [week for week in weeks if week["n"]]
     totals = _totals(weeks)
     subjects, agreed = review_weeks.reviewed_since(since and timezone.localdate(since), model_version=model_version)
-    return Report(totals, subjects, quality.weighted(subjects, totals), agreed, weeks, not_kept)
+    waiting = review_weeks.sample_waiting(since, model_version=model_version)
+    cases = quality.weighted(subjects, totals, waiting)
+    missing = quality.unmeasured(cases, totals, waiting)
+    return Report(totals, subjects, cases, missing, agreed, weeks, not_kept)
 
 
 @never_cache
@@ -147,13 +149,12 @@ def _excluded(report: Report) -> str:
 
 def _notice(report: Report) -> str:
     """What is not measured; empty if all is."""
-    missing = quality.unmeasured(report.cases, report.totals)
-    if not missing:
+    if not report.missing:
         return ""
-    *others, last = [f"“{WORDS[stratum]}”" for stratum in STRATA if stratum in missing]
+    *others, last = [f"“{WORDS[stratum]}”" for stratum in STRATA if stratum in report.missing]
     strata = f"{', '.join(others)} or {last}" if others else last
     return (
-        f"Not enough is reviewed yet: there is no usable review of {strata} verdicts. "
+        f"Not enough is reviewed yet: there is no usable review of {strata} verdicts, or of objections to them alone. "
         "What rests on them is not measured."
     )
 
@@ -167,11 +168,10 @@ def _number(n: int, noun: str) -> str:
 
 def _tables(report: Report) -> list[dict[str, Any]]:
     cases = report.cases
-    missing = quality.unmeasured(cases, report.totals)
     return [
         _summary(report),
-        _confusion(cases, missing),
-        _shares(cases, missing),
+        _confusion(cases, report.missing),
+        _shares(cases, report.missing),
         _reliability(cases),
         _by_week(report.weeks),
     ]

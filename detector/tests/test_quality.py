@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -122,6 +123,51 @@ def test_what_rests_on_verdicts_that_nobody_reviewed_is_not_said() -> None:
     none = dict.fromkeys(STRATA, 0)
     assert unmeasured(cases, {**none, FAKE: 100}) == set()
     assert unmeasured([], none) == set()
+
+
+def test_objections_that_were_reviewed_first_count_for_no_more_than_they_are() -> None:
+    """Of the sample 3 are objected to and 17 are not; of those 5 are reviewed, of one of which nobody can tell."""
+    objections = [replace(each, is_appealed=True) for each in subjects(FAKE, real=2, fake=1, score=0.9)]
+    others = [*subjects(FAKE, real=1, fake=3, score=0.9), Subject(FAKE, "cant_tell", 0.9, 5.0)]
+    waiting = {(FAKE, False): 12 * 20.0}
+    cases = weighted([*objections, *others], TOTALS, waiting)
+    assert sum(case.total for case in cases) == pytest.approx(100)
+    share = precision(cases, FAKE, set())
+    assert share is not None
+    assert share.value == pytest.approx((1 + 17 / 5 * 3) / (3 + 17 / 5 * 4))
+    assert share.n == 7
+    assert precision(weighted([*objections, *others], TOTALS), FAKE, set()) != share
+
+
+def test_objections_alone_are_no_measure_while_the_rest_of_the_sample_waits() -> None:
+    totals = {**dict.fromkeys(STRATA, 0), FAKE: 100}
+    objections = weighted([replace(each, is_appealed=True) for each in subjects(FAKE, 2, 1)], totals)
+    assert unmeasured(objections, totals, {(FAKE, False): 20.0}) == {FAKE}
+    assert unmeasured(objections, totals, {(FAKE, True): 20.0}) == set()
+    assert unmeasured(objections, totals) == set()
+    assert unmeasured(weighted(subjects(FAKE, 2, 1), totals), totals, {(FAKE, True): 20.0}) == set()
+
+
+@pytest.mark.parametrize("reviewed", [0.1, 0.5, 1.0])
+def test_the_interval_of_a_share_holds_the_truth_while_the_sample_is_reviewed(reviewed: float) -> None:
+    """20 % are objected to where the machine is wrong, 1 % where it is right, and those are reviewed first."""
+    rng = np.random.default_rng(2)
+    held, found, trials, n = 0, [], 200, 20_000
+    for _ in range(trials):
+        is_right = rng.random(n) < 0.8
+        is_appealed = rng.random(n) < np.where(is_right, 0.01, 0.2)
+        drawn = rng.random(n) < 0.05
+        order = [*np.flatnonzero(drawn & is_appealed), *np.flatnonzero(drawn & ~is_appealed)]
+        done, rest = np.split(order, [int(reviewed * len(order))])
+        totals = {**dict.fromkeys(STRATA, 0), FAKE: n}
+        sample = [Subject(FAKE, FAKE if is_right[i] else REAL, 0.9, 5.0, 1, bool(is_appealed[i])) for i in done]
+        waiting = {(FAKE, False): 20.0 * np.sum(~is_appealed[rest]), (FAKE, True): 20.0 * np.sum(is_appealed[rest])}
+        share = precision(weighted(sample, totals, waiting), FAKE, set())
+        assert share is not None
+        found.append(share.value)
+        held += share.low <= is_right.mean() <= share.high
+    assert held / trials > 0.9
+    assert np.mean(found) == pytest.approx(0.8, abs=0.015)
 
 
 def test_an_uncertain_real_is_a_real_of_which_all_are_queued() -> None:
@@ -270,6 +316,25 @@ def test_errors_that_one_reviewer_found_count(reviewer: Client, settings: Settin
 
 
 @pytest.mark.django_db
+def test_while_the_sample_waits_objections_count_for_no_more_than_they_are(reviewer: Client) -> None:
+    drawn: dict[str, Any] = {"is_sampled": True, "sample_percent": 50.0}
+    objected = [make_detection(0.9, **drawn) for _ in range(2)]
+    for detection in objected:
+        services.appeal_create(detection=detection, text="It is me.")
+    rest = [make_detection(0.9, **drawn) for _ in range(8)]
+    for detection in objected:
+        make_review(detection, "real")
+    assert cells(reviewer, "Precision and recall")["Precision of Fake"] == ["not measured", "", ""]
+    assertContains(reviewer.get(PAGE), "there is no usable review of “Fake” verdicts, or of objections to them alone.")
+    for detection in rest[:2]:
+        make_review(detection, "fake")
+    services.appeal_create(detection=rest[0], text="It is me.")  # after its review: that came by chance
+    services.picture_forget(detection=rest[7])  # nobody can review it any more, but it was drawn
+    assert cells(reviewer, "Precision and recall")["Precision of Fake"][0] == "80.0 %"
+    assert cells(reviewer, "Precision and recall")["Precision of Fake"][2] == "4 reviewed"
+
+
+@pytest.mark.django_db
 def test_the_page_says_what_its_figures_leave_out(reviewer: Client) -> None:
     disputed = make_detection(0.5)
     for verdict in ("real", "fake"):
@@ -284,7 +349,7 @@ def test_the_page_says_what_its_figures_leave_out(reviewer: Client) -> None:
         "and 1 of which as many say Real as Fake."
     )
     assertContains(reviewer.get(PAGE), words)
-    assertContains(reviewer.get(PAGE), "as long as others of it wait for their review, errors count for more")
+    assertContains(reviewer.get(PAGE), "stand for as many as were drawn of each.")
     assert any(words in row[0] for row in download(reviewer) if row)
     assert cells(reviewer, "Summary")["Uploads with a verdict"][0] == "3"
     assert len(cells(reviewer, "By week of upload")) == 1

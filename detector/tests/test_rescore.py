@@ -16,7 +16,7 @@ from pytest_django.asserts import assertContains
 
 from detector import services
 from detector.exceptions import AnalysisFailed
-from detector.management.commands.rescore import Comparison
+from detector.management.commands.rescore import Comparison, Findings
 from detector.models import Detection, Score
 from detector.predictor import DecisionRule
 from detector.tests.factories import FakePredictor, Terminal, make_detection, make_jpeg, make_review
@@ -77,6 +77,22 @@ def test_what_was_drawn_at_random_stands_for_what_was_not(other: FakePredictor) 
     )
 
 
+def test_while_most_of_the_sample_waits_objections_count_for_no_more(other: FakePredictor) -> None:
+    drawn: dict[str, Any] = {"is_sampled": True, "sample_percent": 100.0}
+    objected = make_detection(0.9, **drawn)
+    services.appeal_create(detection=objected, text="It is me.")
+    make_review(objected, "real")
+    for _ in range(9):
+        make_detection(0.9, **drawn)
+    assert "No estimate for all" in rescore()[0][-2], "of what nobody objected to nothing is reviewed"
+    reviewed, doubtful = make_detection(0.9, **drawn), make_detection(0.9, **drawn)
+    make_review(reviewed, "fake")
+    make_review(doubtful, "cant_tell")
+    # 1 was objected to, 11 were not, of which reviewers can tell half
+    assert "from the 2 reviewed ones that were" in rescore()[0][-2]
+    assert "0 right before and now, 2 right only now, 10 right only before, 0 wrong" in rescore()[0][-2]
+
+
 def test_an_error_that_one_reviewer_found_counts(other: FakePredictor, settings: Settings) -> None:
     settings.REVIEWERS_NEEDED = 2
     make_review(make_detection(0.9), "real")
@@ -101,7 +117,7 @@ def test_of_two_equally_good_models_neither_is_favoured() -> None:
             sample_percent=25.0,
         )
         is_reviewed = detection.is_uncertain or detection.is_sampled
-        comparison.add(detection, str(truth) if is_reviewed else "", rule.verdict(new).value)
+        comparison.add(detection, Findings(str(truth), False) if is_reviewed else None, rule.verdict(new).value)
     estimate = comparison.estimate()
     assert estimate is not None
     assert comparison.counts[False, True] > 1.5 * comparison.counts[True, False]

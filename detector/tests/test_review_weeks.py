@@ -185,6 +185,55 @@ def test_a_week_that_an_older_version_kept_without_squares_is_counted_again() ->
     assert len(ReviewWeek.objects.get().by_model["test-1"]["pairs"]) == 3
 
 
+def test_an_objection_counts_if_it_came_before_the_first_review() -> None:
+    before, after, never = (make_detection(0.9, created_at=weeks_ago(3)) for _ in range(3))
+    services.appeal_create(detection=before, text="It is me.")
+    for detection, verdict in ((before, "real"), (after, "fake"), (never, "cant_tell")):
+        make_review(detection, verdict)
+    services.appeal_create(detection=after, text="It is me.")
+    make_review(after, "fake")
+    for _ in ("counted", "kept"):
+        subjects, _ = review_weeks.reviewed_since(None)
+        assert {each.truth: each.is_appealed for each in subjects} == {"real": True, "fake": False, "cant_tell": False}
+
+
+def test_a_week_that_an_older_version_kept_without_objections_is_counted_again() -> None:
+    detection = make_detection(0.9, created_at=weeks_ago(3))
+    services.appeal_create(detection=detection, text="It is me.")
+    make_review(detection, "real")
+    reviewed()
+    week = ReviewWeek.objects.get()
+    week.by_model["test-1"].pop("appealed")
+    week.save()
+    (subject,), _ = review_weeks.reviewed_since(None)
+    assert subject.is_appealed
+    assert [len(each) for each in ReviewWeek.objects.get().by_model["test-1"]["subjects"]] == [5], "as older ones read"
+
+
+def test_what_waits_of_the_sample_stands_for_what_was_not_drawn() -> None:
+    drawn: dict[str, Any] = {"is_sampled": True, "sample_percent": 5.0}
+    make_detection(0.1, **drawn, created_at=weeks_ago(3))
+    make_detection(0.9, **drawn | {"sample_percent": 10.0}, model_version="test-2")
+    make_detection(0.9, **drawn)
+    objected, forgotten = make_detection(0.9, **drawn), make_detection(0.9, **drawn)
+    services.appeal_create(detection=objected, text="It is me.")
+    services.picture_forget(detection=forgotten)  # by hand or by age: nobody can review it any more, but it was drawn
+    make_review(make_detection(0.9, **drawn), "fake")
+    moment = timezone.now()
+    make_detection(0.9, **drawn, created_at=moment, picture_removed_at=moment)  # never kept, so it could not come up
+    make_detection(0.9, sample_percent=5.0)
+    make_detection(0.9, is_sampled=True, sample_percent=0.0)
+    for uncertain_or_nothing in (make_detection(0.5, **drawn), make_detection(no_face=True, **drawn)):
+        assert uncertain_or_nothing.answer not in ("real", "fake")
+    assert review_weeks.sample_waiting(None) == {
+        ("real", False): pytest.approx(20),
+        ("fake", False): pytest.approx(20 + 20 + 10),
+        ("fake", True): pytest.approx(20),
+    }
+    assert set(review_weeks.sample_waiting(weeks_ago(1))) == {("fake", False), ("fake", True)}
+    assert review_weeks.sample_waiting(None, model_version="test-2") == {("fake", False): pytest.approx(10)}
+
+
 def test_every_review_has_its_upload_s_day() -> None:
     detection = make_detection(0.5, created_at=weeks_ago(3))
     make_review(detection, "real")

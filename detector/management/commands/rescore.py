@@ -1,8 +1,8 @@
 import sys
 from argparse import ArgumentParser
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from detector import quality, services
 from detector.exceptions import AnalysisFailed, DetectionGone, InvalidImage, ModelUnavailable
 from detector.models import Detection, Review, Score
 from detector.predictor import DecisionRule, Predictor, Verdict
+from detector.review_weeks import IS_APPEALED
 from detector.reviews import FAKE, REAL, majority_verdict, opinions_of
 from detector.templatetags.display import percent
 
@@ -23,6 +24,23 @@ OUTCOMES = {
     (True, False): "right only before",
     (False, False): "wrong both times",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the reviewers of one upload say together.
+
+    Attributes:
+        truth: What most of them say; anything but real and fake is no truth.
+        is_appealed: Whether the uploader had objected before the first review.
+    """
+
+    truth: str
+    is_appealed: bool
+
+    @property
+    def is_usable(self) -> bool:
+        return self.truth in (REAL, FAKE)
 
 
 class Comparison:
@@ -36,22 +54,27 @@ class Comparison:
         self.totals: Counter[str] = Counter()
         self.counts: Counter[tuple[bool, bool]] = Counter()
         self._judged: Counter[tuple[quality.Subject, tuple[bool, bool]]] = Counter()
+        self._waiting: dict[tuple[str, bool], float] = defaultdict(float)
 
-    def add(self, detection: Detection, truth: str, now: str) -> None:
+    def add(self, detection: Detection, found: Findings | None, now: str) -> None:
         """Counts one scored picture.
 
         Args:
-            truth: What most of its reviewers say; anything but real and fake is no truth.
+            found: What its reviewers found, if there are any.
             now: What would be said of it.
         """
         self.totals[detection.answer] += 1
-        if truth not in (REAL, FAKE):
+        percent = detection.sample_percent if detection.is_sampled else 0.0
+        if found is None:
+            if percent and detection.answer in quality.DECIDED:
+                self._waiting[detection.answer, detection.appealed_at is not None] += 100.0 / percent
             return
-        outcome = (detection.verdict == truth, now == truth)
-        self.counts[outcome] += 1
+        outcome = (detection.verdict == found.truth, now == found.truth)
+        if found.is_usable:
+            self.counts[outcome] += 1
         if detection.answer in quality.STRATA:
-            percent = detection.sample_percent if detection.is_sampled else 0.0
-            self._judged[quality.Subject(detection.answer, truth, 0.0, percent), outcome] += 1
+            subject = quality.Subject(detection.answer, found.truth, 0.0, percent, is_appealed=found.is_appealed)
+            self._judged[subject, outcome] += 1
 
     @property
     def all(self) -> int:
@@ -61,19 +84,23 @@ class Comparison:
     @property
     def usable(self) -> int:
         """The number of reviewed ones that came to review without regard to what they turned out to be."""
-        return sum(n for (subject, _), n in self._judged.items() if subject.weight is not None)
+        return sum(subject.count for subject, _ in self._usable())
 
     def estimate(self) -> dict[tuple[bool, bool], float] | None:
         """Returns the estimated number of all pictures per outcome; None where a stratum has no usable review."""
-        usable = [(replace(subject, count=n), outcome) for (subject, outcome), n in self._judged.items()]
-        usable = [(subject, outcome) for subject, outcome in usable if subject.weight is not None]
-        cases = quality.weighted([subject for subject, _ in usable], self.totals)
-        if not cases or quality.unmeasured(cases, self.totals):
+        subjects = [replace(subject, count=n) for (subject, _), n in self._judged.items()]
+        cases = quality.weighted(subjects, self.totals, self._waiting)
+        if not cases or quality.unmeasured(cases, self.totals, self._waiting):
             return None
         numbers = dict.fromkeys(OUTCOMES, 0.0)
-        for case, (_, outcome) in zip(cases, usable, strict=True):
+        for case, (_, outcome) in zip(cases, self._usable(), strict=True):
             numbers[outcome] += case.total
         return numbers
+
+    def _usable(self) -> list[tuple[quality.Subject, tuple[bool, bool]]]:
+        """Those that `quality.weighted` takes, in its order."""
+        counted = [(replace(subject, count=n), outcome) for (subject, outcome), n in self._judged.items()]
+        return [each for each in counted if each[0].weight is not None and each[0].truth in (REAL, FAKE)]
 
 
 class Command(BaseCommand):
@@ -98,7 +125,7 @@ class Command(BaseCommand):
         counts: Counter[str] = Counter()
         comparison = Comparison()
         for batch in self._batches():
-            known, truths = _known_scores(batch, predictor.version), _truths(batch)
+            known, findings = _known_scores(batch, predictor.version), _findings(batch)
             for detection in batch:
                 try:
                     score = known.get(detection.pk) or services.score_create(
@@ -111,7 +138,7 @@ class Command(BaseCommand):
                 else:
                     counts["kept"] += detection.pk in known
                     verdict = rule.verdict(score.fake_probability)
-                    comparison.add(detection, truths.get(detection.pk, ""), verdict.value)
+                    comparison.add(detection, findings.get(detection.pk), verdict.value)
                     self._compare(detection, score, verdict, counts)
         self._summarise(predictor, rule, counts, comparison)
         self.stdout.write(
@@ -173,13 +200,16 @@ def _in_words(numbers: Mapping[tuple[bool, bool], float]) -> str:
     return ", ".join(f"{numbers[outcome]:.0f} {words}" for outcome, words in OUTCOMES.items())
 
 
-def _truths(batch: list[Detection]) -> dict[UUID, str]:
-    """What most of the reviewers say of each that was reviewed."""
+def _findings(batch: list[Detection]) -> dict[UUID, Findings]:
+    """Of each that was reviewed."""
     of_each: dict[UUID, list[tuple[int | None, int, str]]] = {}
-    reviews = Review.objects.filter(detection__in=batch).order_by("ordinal")
-    for pk, reviewer, key, verdict in reviews.values_list("detection", "reviewer_key", "pk", "verdict"):
+    appealed: dict[UUID, bool] = {}
+    reviews = Review.objects.filter(detection__in=batch).order_by("ordinal").annotate(is_appealed=IS_APPEALED)
+    names = ("detection", "reviewer_key", "pk", "verdict", "is_appealed")
+    for pk, reviewer, key, verdict, is_appealed in reviews.values_list(*names):
         of_each.setdefault(pk, []).append((reviewer, key, verdict))
-    return {pk: majority_verdict(opinions_of(given)) for pk, given in of_each.items()}
+        appealed.setdefault(pk, bool(is_appealed))
+    return {pk: Findings(majority_verdict(opinions_of(given)), appealed[pk]) for pk, given in of_each.items()}
 
 
 def _known_scores(batch: list[Detection], model_version: str) -> dict[Any, Score]:
