@@ -136,7 +136,10 @@ class DetectionQuerySet(models.QuerySet["Detection"]):
 
     def unreviewed_sample(self) -> "DetectionQuerySet":
         """Those of the random sample with a decided verdict that nobody has reviewed, and whose picture was kept."""
-        drawn = self.filter(UNREVIEWED_SAMPLE, status=Detection.Status.DONE)
+        # Not "is done": for that SQLite would rather read the index on the state, with all that were not drawn.
+        drawn = self.filter(UNREVIEWED_SAMPLE).exclude(
+            status__in=[Detection.Status.FAILED, Detection.Status.NOT_APPLICABLE]
+        )
         return drawn.exclude(picture_removed_at=F("created_at")).exclude(uncertain("verdict"))
 
     def unseen_by(self, account: "models.Model | AnonymousUser") -> "DetectionQuerySet":

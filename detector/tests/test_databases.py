@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 SQLITE_ONLY = [
     "detector/tests/test_admin.py::test_filters_and_sorting_read_an_index",
     "detector/tests/test_known.py::test_near_ones_are_found_by_index",
+    "detector/tests/test_review_weeks.py::test_what_waits_of_the_sample_is_read_from_its_index",
     "detector/tests/test_workplace.py::test_the_queue_is_read_from_its_index",
 ]
 MIGRATE_THERE_AND_BACK = """

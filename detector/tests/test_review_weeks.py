@@ -234,6 +234,14 @@ def test_what_waits_of_the_sample_stands_for_what_was_not_drawn() -> None:
     assert review_weeks.sample_waiting(None, model_version="test-2") == {("fake", False): pytest.approx(10)}
 
 
+def test_what_waits_of_the_sample_is_read_from_its_index() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        review_weeks.sample_waiting(weeks_ago(4))
+    with connection.cursor() as cursor:
+        plan = str(cursor.execute(f"EXPLAIN QUERY PLAN {captured[0]['sql']}").fetchall())
+    assert "SEARCH detector_detection USING INDEX detection_unreviewed_sample" in plan
+
+
 def test_every_review_has_its_upload_s_day() -> None:
     detection = make_detection(0.5, created_at=weeks_ago(3))
     make_review(detection, "real")
