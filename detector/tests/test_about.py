@@ -11,7 +11,7 @@ from pytest_django import Settings
 from pytest_django.asserts import assertContains, assertNotContains
 
 from detector.checks import RATES
-from detector.model_cards import read_model_card
+from detector.model_cards import SHIPPED_FOLDS, read_model_card
 from detector.tests.factories import FakePredictor
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,7 @@ def test_deliveries_and_left_out_kinds_are_shown(client: Client, model_dir: Path
         "delivery_test": {"jpeg_50": delivered},
         "leave_one_out": {
             "frozen_head": {"fake_gan": {"n": 7, "auc": 0.666}},
-            "refit": {"fake_gan": {"n": 7, "auc": 0.777}, "config": {}},
+            SHIPPED_FOLDS: {"fake_gan": {"n": 7, "auc": 0.777}, "config": {}},
         },
     }
     (model_dir / "metrics.json").write_text(json.dumps(metrics))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.model_cards import SHIPPED_FOLDS
 from detector.predictor import load_predictor
 from training.evaluate import DELIVERIES
 from training.paths import FACES_DIR
@@ -144,7 +145,7 @@ def test_a_kind_of_fakes_can_be_left_out(smoke: tuple[Path, Path]) -> None:
         "training.leave_one_out", *trial, "--runs-dir", str(run_dir.parent / "folds"), "--model-dir", str(model_dir)
     )
 
-    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"]["refit"]["fake_edit"]
+    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"][SHIPPED_FOLDS]["fake_edit"]
     # Two retouched pictures, against at most two reals of each source.
     assert row["n_fake"] == 2
     assert row["n_real"] > 20
@@ -166,7 +167,7 @@ def test_sources_of_both_classes_can_be_left_out(smoke: tuple[Path, Path]) -> No
         "training.leave_one_out", *trial, "--runs-dir", str(run_dir.parent / "folds"), "--model-dir", str(model_dir)
     )
 
-    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"]["refit"]["new_sources"]
+    row = json.loads((model_dir / "metrics.json").read_text())["leave_one_out"][SHIPPED_FOLDS]["new_sources"]
     # Four sources of each class are left out; `val` has none of one generator. Nothing else is measured.
     assert (row["n_real"], row["n_fake"]) == (8, 6)
 
