@@ -68,6 +68,10 @@ class Config:
         ema_momentum: Weights are averaged over about 1 / (1 - momentum) steps (stochastic weight averaging).
         dropout: Before the classifier.
         label_smoothing: Keeps the logits of the easy sources from growing without bound.
+        source_loss: If not 0, the network learns to tell the sources apart as well, genuine pictures and fakes of each,
+            and blends as one more: the logit is then the log odds of all fakes, and this the weight of the
+            cross-entropy over the classes beside that of real and fake. What it learns from is served only through
+            `refit`.
         source_power: A source of n pictures is drawn in proportion to n ** source_power within its class: 1.0 lets the
             large sources rule, 0.0 wears out the small ones.
         pseudo_fake_share: What a stage's is where it says nothing.
@@ -150,6 +154,7 @@ class Config:
     ema_momentum: float = 0.998
     dropout: float = 0.2
     label_smoothing: float = 0.05
+    source_loss: float = 0.0
     source_power: float = 0.5
     pseudo_fake_share: float = 0.15
     average: tuple[tuple[int, float], ...] = ()
@@ -168,9 +173,11 @@ class Config:
     limit_per_source: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses shares that would scale the weights, and a fit to nothing or to test pictures."""
+        """Refuses shares that would scale the weights, and a fit that is missing, to nothing or to test pictures."""
         if self.average and abs(sum(share for _stage, share in self.average) - 1.0) > 1e-9:
             raise ValueError(f"The shares of the average add up to {sum(share for _stage, share in self.average)}.")
+        if self.source_loss and self.refit is None:
+            raise ValueError("A classifier that is trained on sources is not served: another has to be fitted.")
         if self.refit is not None and not (self.refit_views or self.refit_as_served):
             raise ValueError("The classifier would be fitted to no view of any picture.")
         if self.third_pretrained and not (self.second_stages and self.refit is not None):
@@ -201,6 +208,7 @@ class Config:
             stages=(replace(self.stages[-1], epochs=0),),
             average=(),
             normalized_from=None,
+            source_loss=0.0,
         )
         return first, second, third
 
@@ -289,6 +297,7 @@ SMOKE = Config(
     normalized_from=3,
     settling_batches=4,
     ema_momentum=0.5,
+    source_loss=0.5,
     stages=(
         Stage(epochs=5, size=96, learning_rate=1e-3, train_from=0.66, augmentation=0.1),
         Stage(epochs=1, size=96, learning_rate=1e-4, augmentation=0.1),

@@ -27,6 +27,7 @@ LEVELS = (*(f"block_{index}_depthwise_relu" for index in range(sum(repeats for _
 KINDS_CLASSIFIER = "kinds_classifier"
 SOURCES_CLASSIFIER = "sources_classifier"
 _LOG_ODDS = "_log_odds"
+TRAINED_LOG_ODDS = CLASSIFIER + _LOG_ODDS
 POOLED_LEVELS = "pooled_levels"
 # Parts of the crop as (top, bottom, left, right), 0 to 1: with the face at 1 / 1.6 of its side, these are the eyes and
 # nose, and nose, mouth and chin. What surrounds both is the third part.
@@ -69,7 +70,12 @@ def build_backbone(*, normalized_from: int | None = None) -> keras.Model:
 
 
 def build_classifier(
-    backbone: keras.Model, *, dropout: float, seed: int, sources: tuple[int, int] | None = None
+    backbone: keras.Model,
+    *,
+    dropout: float,
+    seed: int,
+    sources: tuple[int, int] | None = None,
+    trained_sources: tuple[int, int] | None = None,
 ) -> keras.Model:
     """Returns the network to train: (n, h, w, 3) uint8-valued RGB, 0 to 255 -> (n, 1) logit of being fake.
 
@@ -85,6 +91,7 @@ def build_classifier(
         seed: Of its start values.
         sources: How many sources of genuine pictures and of fakes a third classifier tells apart, which sees what the
             second does and whose log odds are averaged with that one's; None: there is no third.
+        trained_sources: How many of each the first classifier tells apart; None: it tells fake from real alone.
     """
     inputs = keras.Input((None, None, 3), name="picture")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="to_unit_range")(inputs)
@@ -92,7 +99,10 @@ def build_classifier(
     pooled = layers.GlobalAveragePooling2D(name="pool")(levels[-1])
     dropped = layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
     initializer = keras.initializers.GlorotUniform(seed=seed)
-    logit = layers.Dense(1, kernel_initializer=initializer, name=CLASSIFIER)(dropped)
+    units = sum(trained_sources) if trained_sources else 1
+    logit = layers.Dense(units, kernel_initializer=initializer, name=CLASSIFIER)(dropped)
+    if trained_sources:
+        logit = FakeLogOdds(trained_sources[0], name=TRAINED_LOG_ODDS)(logit)
     by_parts = [PartPooling(stride)(each) for each, stride in zip(levels, _strides(), strict=True)]
     beside = layers.Concatenate(name=POOLED_LEVELS)(by_parts)
     counts = {KINDS_CLASSIFIER: (1, len(CLASSES) - 1)}

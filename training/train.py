@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -43,6 +44,7 @@ from training.model import (
     KINDS_CLASSIFIER,
     POOLED_LEVELS,
     SOURCES_CLASSIFIER,
+    TRAINED_LOG_ODDS,
     build_backbone,
     build_classifier,
     copy_backbone_weights,
@@ -63,14 +65,30 @@ _REFIT_AUGMENTATION, _REFIT_MARGINS = 0.3, (1.3, 1.9)
 _HELD_OUT = "held_out_logits.json"
 # In the run folder: (label, source) of the classes that the last classifier tells apart.
 _SOURCES = "fitted_sources.json"
+# The class of all blends, whatever their sources: what they have in common is the blending.
+_BLENDED = (FAKE, "blended")
+# What a network that learns to tell sources apart puts out.
+_LOGIT, _CLASSES = "logit", "classes"
+
+# Of a batch: (n, 1) float32, FAKE = 1; besides, where classes of sources are learnt, (n, classes) which one it is.
+Targets = NDArray[np.float32] | dict[str, NDArray[np.float32]]
 
 
 class AugmentedBatches(keras.utils.PyDataset):
     """Balanced, augmented batches; every batch is a function of (seed, stage, epoch, index) alone."""
 
-    def __init__(self, pictures: list[FacePicture], config: Config, *, stage_number: int, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        pictures: list[FacePicture],
+        config: Config,
+        *,
+        stage_number: int,
+        first_epoch: int = 0,
+        classes: Sequence[tuple[int, str]] = (),
+    ) -> None:
         super().__init__(workers=2, max_queue_size=12)
         self._pictures = pictures
+        self._classes = classes
         self._config = config
         self._stage_number = stage_number
         self._stage = config.stages[stage_number]
@@ -94,14 +112,14 @@ class AugmentedBatches(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         self._epoch += 1
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Returns (batch, size, size, 3) uint8 RGB and (batch, 1) float32 labels, FAKE = 1."""
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], Targets]:
+        """Returns (batch, size, size, 3) uint8 RGB, and what is to be learnt of them."""
         batch_size = self._config.batch_size
         rng = np.random.default_rng([self._config.seed, self._stage_number, self._epoch, index])
         inputs: list[NDArray[np.uint8]] = []
-        labels: list[int] = []
+        shown: list[tuple[int, str]] = []
 
-        def add(picture: FacePicture, label: int, seed: int, donor: FacePicture | None = None) -> None:
+        def add(picture: FacePicture, seed: int, donor: FacePicture | None = None) -> None:
             inputs.append(
                 training_input(
                     picture,
@@ -112,7 +130,7 @@ class AugmentedBatches(keras.utils.PyDataset):
                     margins=self._stage.margins,
                 )
             )
-            labels.append(label)
+            shown.append((picture.sample.label, picture.sample.source) if donor is None else _BLENDED)
 
         for choice in rng.choice(len(self._pictures), batch_size, p=self._weights):
             if len(inputs) >= batch_size:
@@ -123,14 +141,23 @@ class AugmentedBatches(keras.utils.PyDataset):
             donor = None
             if can_blend and rng.random() < self._blend_share:
                 donor = self._donors[int(rng.integers(len(self._donors)))]
-            add(picture, picture.sample.label if donor is None else FAKE, seed, donor)
+            add(picture, seed, donor)
             if len(inputs) < batch_size and rng.random() < self._stage.pair_share:
                 others = self._counterparts.get(int(choice))
                 if donor is not None:
-                    add(picture, REAL, seed)
+                    add(picture, seed)
                 elif others:
-                    add(self._pictures[int(rng.choice(others))], 1 - picture.sample.label, seed)
-        return np.stack(inputs), np.array(labels, np.float32)[:, None]
+                    add(self._pictures[int(rng.choice(others))], seed)
+        return np.stack(inputs), _targets(shown, self._classes)
+
+
+def _targets(shown: Sequence[tuple[int, str]], classes: Sequence[tuple[int, str]]) -> Targets:
+    """Returns what is to be learnt of pictures of these labels and sources; of a source without a class, the label."""
+    labels = np.array([label for label, _source in shown], np.float32)[:, None]
+    if not classes:
+        return labels
+    of_classes = np.array([[each == one for one in classes] for each in shown], np.float32)
+    return {_LOGIT: labels, _CLASSES: of_classes}
 
 
 def train(
@@ -158,7 +185,7 @@ def train(
     fitted = run_dir / "refit.weights.h5"
     if config.refit is not None and fitted.is_file():
         classes = json.loads((run_dir / _SOURCES).read_text()) if config.refit_sources else []
-        model, _backbone = _built(replace(config, normalized_from=None), sources=classes)
+        model, _backbone = _built(_as_served(config), sources=classes)
         model.load_weights(fitted)
         return model
     samples = without_copies(limited(read_manifest(faces_dir), config.limit_per_source), faces_dir)
@@ -171,7 +198,7 @@ def train(
     if config.refit is not None and config.refit_sources:
         classes = source_classes(each.sample for each in _fitted_to(pictures, validation, config))
         (run_dir / _SOURCES).write_text(json.dumps(classes, indent=1) + "\n")
-    if config.normalized_from is not None or classes:
+    if config.normalized_from is not None or config.source_loss or classes:
         model = _served(model, backbone, config, pictures, sources=classes)
     if config.refit is not None:
         held_out = refit(model, pictures, validation, config, inverse_penalty=config.refit)
@@ -200,7 +227,8 @@ def learnt(
         backbone_weights: Keras' ImageNet weights.
     """
     keras.utils.set_random_seed(config.seed)
-    model, backbone = _built(config)
+    classes = [*source_classes(each.sample for each in pictures), _BLENDED] if config.source_loss else []
+    model, backbone = _built(config, trained_sources=classes)
     load_backbone_weights(backbone, backbone_weights)
     for number in range(len(config.stages)):
         finished = run_dir / f"stage_{number}.weights.h5"
@@ -208,17 +236,25 @@ def learnt(
             model.load_weights(finished)
             continue
         if config.stages[number].epochs:
-            _fit_stage(model, backbone, config, number, pictures, validation, run_dir)
+            _fit_stage(model, backbone, config, number, pictures, validation, run_dir, classes=classes)
         _save(model, finished)
     if config.average:
         _average(model, [(run_dir / f"stage_{number}.weights.h5", share) for number, share in config.average])
     return model, backbone
 
 
-def _built(config: Config, *, sources: Sequence[tuple[int, str]] = ()) -> tuple[keras.Model, keras.Model]:
+def _built(
+    config: Config, *, sources: Sequence[tuple[int, str]] = (), trained_sources: Sequence[tuple[int, str]] = ()
+) -> tuple[keras.Model, keras.Model]:
     """Returns a classifier and its backbone, without weights worth having."""
     backbone = build_backbone(normalized_from=config.normalized_from)
-    return build_classifier(backbone, dropout=config.dropout, seed=config.seed, sources=_counts(sources)), backbone
+    counts = {"sources": _counts(sources), "trained_sources": _counts(trained_sources)}
+    return build_classifier(backbone, dropout=config.dropout, seed=config.seed, **counts), backbone
+
+
+def _as_served(config: Config) -> Config:
+    """Returns the settings of the network that is served: all folded, and its trained classifier none of sources."""
+    return replace(config, normalized_from=None, source_loss=0.0)
 
 
 def _counts(classes: Sequence[tuple[int, str]]) -> tuple[int, int] | None:
@@ -396,9 +432,10 @@ def _served(
         last = len(config.stages) - 1
         unseen = AugmentedBatches(pictures, config, stage_number=last, first_epoch=config.stages[last].epochs)
         settle_statistics(model, backbone, (unseen[index][0] for index in range(config.settling_batches)))
-    result, folded = _built(replace(config, normalized_from=None), sources=sources)
+    result, folded = _built(_as_served(config), sources=sources)
     copy_backbone_weights(backbone, folded)
-    for name in (CLASSIFIER, KINDS_CLASSIFIER):
+    # One that tells sources apart is not served: `refit` silences it in any case.
+    for name in (KINDS_CLASSIFIER,) if config.source_loss else (CLASSIFIER, KINDS_CLASSIFIER):
         result.get_layer(name).set_weights(model.get_layer(name).get_weights())
     return result
 
@@ -429,11 +466,16 @@ def _fit_stage(
     pictures: list[FacePicture],
     validation: list[FacePicture],
     run_dir: Path,
+    *,
+    classes: Sequence[tuple[int, str]],
 ) -> None:
     stage = config.stages[number]
     freeze_below(backbone, stage.train_from)
     # Without the classifier that is fitted in the end: it says nothing yet.
-    learner = keras.Model(model.input, model.get_layer(CLASSIFIER).output, name="learner")
+    output = model.get_layer(CLASSIFIER).output
+    if classes:
+        output = {_LOGIT: model.get_layer(TRAINED_LOG_ODDS).output, _CLASSES: output}
+    learner = keras.Model(model.input, output, name="learner")
     steps = config.draws_per_epoch // config.batch_size * stage.epochs
     warm_up = min(200, steps // 10)
     optimizer = LayerwiseAdamW(
@@ -450,21 +492,30 @@ def _fit_stage(
         ema_momentum=config.ema_momentum,
         factors=rate_factors(learner, backbone, lowest=stage.lowest_rate),
     )
+    smoothed = {"from_logits": True, "label_smoothing": config.label_smoothing}
+    loss: Any = keras.losses.BinaryCrossentropy(**smoothed)
+    metrics: Any = [keras.metrics.AUC(from_logits=True, name="auc")]
+    if classes:
+        loss = {_LOGIT: loss, _CLASSES: keras.losses.CategoricalCrossentropy(**smoothed)}
+        metrics = {_LOGIT: metrics}
     learner.compile(
         optimizer,
-        loss=keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-        metrics=[keras.metrics.AUC(from_logits=True, name="auc")],
+        loss=loss,
+        loss_weights={_LOGIT: 1.0, _CLASSES: config.source_loss} if classes else None,
+        metrics=metrics,
         jit_compile=False,  # XLA slows TensorFlow down here
     )
     optimizer.build(learner.trainable_variables)
     backup_dir = run_dir / f"stage_{number}"
     val_inputs = np.stack([evaluation_input(each, size=stage.size) for each in validation])
-    val_labels = np.array([each.sample.label for each in validation], np.float32)[:, None]
-    batches = AugmentedBatches(pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir))
+    val_targets = _targets([(each.sample.label, each.sample.source) for each in validation], classes)
+    batches = AugmentedBatches(
+        pictures, config, stage_number=number, first_epoch=_finished_epochs(backup_dir), classes=classes
+    )
     learner.fit(
         batches,
         epochs=stage.epochs,
-        validation_data=_Batches(val_inputs, val_labels, config.batch_size),
+        validation_data=_Batches(val_inputs, val_targets, config.batch_size),
         callbacks=[
             # Validation sees the averaged weights; the end of fit() keeps them.
             keras.callbacks.SwapEMAWeights(),
@@ -485,16 +536,18 @@ def network_logits(
 
 
 class _Batches(keras.utils.PyDataset):
-    def __init__(self, inputs: NDArray[np.uint8], labels: NDArray[np.float32], batch_size: int) -> None:
+    def __init__(self, inputs: NDArray[np.uint8], targets: Targets, batch_size: int) -> None:
         super().__init__()
-        self._inputs, self._labels, self._batch_size = inputs, labels, batch_size
+        self._inputs, self._targets, self._batch_size = inputs, targets, batch_size
 
     def __len__(self) -> int:
         return -(-len(self._inputs) // self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], Targets]:
         part = slice(index * self._batch_size, (index + 1) * self._batch_size)
-        return self._inputs[part], self._labels[part]
+        if isinstance(self._targets, dict):
+            return self._inputs[part], {name: each[part] for name, each in self._targets.items()}
+        return self._inputs[part], self._targets[part]
 
 
 def _finished_epochs(backup_dir: Path) -> int:

@@ -45,6 +45,11 @@ def test_shares_of_an_average_add_up() -> None:
         Config(average=((0, 0.5), (1, 0.6)))
 
 
+def test_a_network_that_learns_sources_needs_a_fit() -> None:
+    with pytest.raises(ValueError, match="not served"):
+        Config(source_loss=0.5)
+
+
 def test_a_fit_to_no_view_is_refused() -> None:
     with pytest.raises(ValueError, match="no view"):
         Config(refit=1e-3, refit_views=0)
@@ -68,6 +73,7 @@ def test_a_third_network_is_never_trained_but_fitted_like_the_others() -> None:
     config = Config(
         stages=(stage, other),
         normalized_from=3,
+        source_loss=0.5,
         refit=1e-3,
         refit_views=2,
         second_stages=(other,),
@@ -85,6 +91,7 @@ def test_a_third_network_is_never_trained_but_fitted_like_the_others() -> None:
         seed=9,
         stages=(replace(other, epochs=0),),
         normalized_from=None,
+        source_loss=0.0,
     )
 
 

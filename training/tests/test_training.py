@@ -169,6 +169,35 @@ def test_a_stage_says_how_many_reals_are_blended_and_with_whom(tmp_path: Path) -
     assert [int(each[1]) for each in (none, every, fakes_too)] == [1, 1, 2]
 
 
+TAUGHT = """
+import dataclasses
+import numpy as np
+from training.config import SMOKE, Stage
+from training.data import FAKE, REAL
+from training.tests.factories import make_face_picture, make_sample
+from training.train import AugmentedBatches
+known = [(REAL, "photos"), (FAKE, "gan"), (FAKE, "blended")]
+pictures = [
+    dataclasses.replace(make_face_picture(label), sample=make_sample(label, source))
+    for label, source in ((REAL, "photos"), (FAKE, "gan"), (FAKE, "unknown"))
+]
+for share in (0.0, 1.0):
+    stage = Stage(epochs=1, size=32, learning_rate=1e-4, pseudo_fake_share=share)
+    config = dataclasses.replace(SMOKE, stages=(stage,), batch_size=64, draws_per_epoch=64)
+    targets = AugmentedBatches(pictures, config, stage_number=0, classes=known)[0][1]
+    print(sorted(set(zip(targets["logit"][:, 0].tolist(), map(tuple, targets["classes"].tolist())))))
+"""
+
+
+def test_of_each_picture_its_source_is_learnt_and_of_a_blend_that_it_is_one(tmp_path: Path) -> None:
+    """Of a source without a class only the label is."""
+    genuine, gan, blended = (0.0, (1.0, 0.0, 0.0)), (1.0, (0.0, 1.0, 0.0)), (1.0, (0.0, 0.0, 1.0))
+    unknown = (1.0, (0.0, 0.0, 0.0))
+    none, every = run_script(tmp_path, TAUGHT)[-2:]
+    assert none == str(sorted([genuine, gan, unknown]))
+    assert every == str(sorted([blended, gan, unknown]))
+
+
 HELD_OUT = """
 import json
 import math
@@ -307,8 +336,9 @@ import numpy as np
 from training.config import SMOKE
 from training.train import train
 run_dir = Path(sys.argv[1])
-# Folded, the network would be another one than the stages hold.
-model = train(replace(SMOKE.networks()[0], refit=None, normalized_from=None, limit_per_source=1), run_dir)
+# Folded, or with a classifier that is served, the network would be another one than the stages hold.
+config = replace(SMOKE.networks()[0], source_loss=0.0, refit=None, normalized_from=None, limit_per_source=1)
+model = train(config, run_dir)
 result = model.get_weights()
 means = [np.zeros_like(weight) for weight in result]
 for number, share in SMOKE.average:
@@ -378,6 +408,6 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
     assert second.returncode == 0, second.stderr[-3000:]
     # Two epochs of two steps in each stage, the optimizer's state included; the second process trained all but one.
     assert second.stdout.count("steps 4") == 2
-    assert second.stdout.count("val_auc") == 3
+    assert second.stdout.count("val_logit_auc") == 3
     for number in (0, 1):
         assert len((tmp_path / "run" / f"stage_{number}.csv").read_text().splitlines()) == 3
