@@ -57,6 +57,11 @@ class Subject:
         return REAL if self.stratum in STRATA_OF[REAL] else FAKE
 
     @property
+    def is_usable(self) -> bool:
+        """Whether the estimates rest on it: its truth is known, and it came to review without regard to its answer."""
+        return self.weight is not None and self.truth in (REAL, FAKE)
+
+    @property
     def weight(self) -> float | None:
         """How many uploads each stands for; None where it came to review by its answer's looks and not by chance."""
         if self.stratum in UNCERTAIN:
@@ -144,9 +149,7 @@ def weighted(subjects: Iterable[Subject], totals: Mapping[str, int], waiting: Wa
     for each, weight in drawn:
         reviewed[each.stratum, each.is_appealed] += weight * each.count
     parts = {part: 1 + waiting.get(part, 0.0) / number for part, number in reviewed.items()}
-    usable = [
-        (each, weight * parts[each.stratum, each.is_appealed]) for each, weight in drawn if each.truth in (REAL, FAKE)
-    ]
+    usable = [(each, weight * parts[each.stratum, each.is_appealed]) for each, weight in drawn if each.is_usable]
     sums: dict[str, float] = defaultdict(float)
     for each, weight in usable:
         sums[each.stratum] += weight * each.count

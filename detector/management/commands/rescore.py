@@ -38,10 +38,6 @@ class Findings:
     truth: str
     is_appealed: bool
 
-    @property
-    def is_usable(self) -> bool:
-        return self.truth in (REAL, FAKE)
-
 
 class Comparison:
     """How the reviewed pictures fare, and what that means for all of them.
@@ -70,7 +66,7 @@ class Comparison:
                 self._waiting[detection.answer, detection.appealed_at is not None] += 100.0 / percent
             return
         outcome = (detection.verdict == found.truth, now == found.truth)
-        if found.is_usable:
+        if found.truth in (REAL, FAKE):
             self.counts[outcome] += 1
         if detection.answer in quality.STRATA:
             subject = quality.Subject(detection.answer, found.truth, 0.0, percent, is_appealed=found.is_appealed)
@@ -84,23 +80,19 @@ class Comparison:
     @property
     def usable(self) -> int:
         """The number of reviewed ones that came to review without regard to what they turned out to be."""
-        return sum(subject.count for subject, _ in self._usable())
+        return sum(n for (subject, _), n in self._judged.items() if subject.is_usable)
 
     def estimate(self) -> dict[tuple[bool, bool], float] | None:
         """Returns the estimated number of all pictures per outcome; None where a stratum has no usable review."""
-        subjects = [replace(subject, count=n) for (subject, _), n in self._judged.items()]
-        cases = quality.weighted(subjects, self.totals, self._waiting)
+        judged = [(replace(subject, count=n), outcome) for (subject, outcome), n in self._judged.items()]
+        cases = quality.weighted([subject for subject, _ in judged], self.totals, self._waiting)
         if not cases or quality.unmeasured(cases, self.totals, self._waiting):
             return None
         numbers = dict.fromkeys(OUTCOMES, 0.0)
-        for case, (_, outcome) in zip(cases, self._usable(), strict=True):
+        outcomes = [outcome for subject, outcome in judged if subject.is_usable]
+        for case, outcome in zip(cases, outcomes, strict=True):
             numbers[outcome] += case.total
         return numbers
-
-    def _usable(self) -> list[tuple[quality.Subject, tuple[bool, bool]]]:
-        """Those that `quality.weighted` takes, in its order."""
-        counted = [(replace(subject, count=n), outcome) for (subject, outcome), n in self._judged.items()]
-        return [each for each in counted if each[0].weight is not None and each[0].truth in (REAL, FAKE)]
 
 
 class Command(BaseCommand):
