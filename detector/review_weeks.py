@@ -17,17 +17,10 @@ from detector.reviews import majority_verdict, opinions_of
 
 REVIEW_FIELDS = [
     *("uploaded_on", "detection_key", "reviewer_key", "pk", "verdict", "machine_verdict", "fake_probability"),
-    *(
-        "threshold",
-        "uncertain_above",
-        "uncertain_up_to",
-        "model_version",
-        "is_sampled",
-        "sample_percent",
-        "is_appealed",
-    ),
+    *("threshold", "uncertain_above", "uncertain_up_to", "model_version"),
+    *("is_sampled", "sample_percent", "is_appealed"),
 ]
-# Before this review. Of a deleted detection nobody knows any more, but where nothing waits, it changes nothing.
+# Before this review. Of a deleted detection nobody knows any more: it counts as not objected to.
 IS_APPEALED = Q(detection__appealed_at__lte=F("created_at"))
 
 # Figures used to depend on the setting; those that were kept while it was 1 are what they are now.
