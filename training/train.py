@@ -185,7 +185,7 @@ def train(
     fitted = run_dir / "refit.weights.h5"
     if config.refit is not None and fitted.is_file():
         classes = json.loads((run_dir / _SOURCES).read_text()) if config.refit_sources else []
-        model, _backbone = _built(_as_served(config), sources=classes)
+        model, _backbone = _built(replace(config, normalized_from=None), sources=classes)
         model.load_weights(fitted)
         return model
     samples = without_copies(limited(read_manifest(faces_dir), config.limit_per_source), faces_dir)
@@ -250,11 +250,6 @@ def _built(
     backbone = build_backbone(normalized_from=config.normalized_from)
     counts = {"sources": _counts(sources), "trained_sources": _counts(trained_sources)}
     return build_classifier(backbone, dropout=config.dropout, seed=config.seed, **counts), backbone
-
-
-def _as_served(config: Config) -> Config:
-    """Returns the settings of the network that is served: all folded, and its trained classifier none of sources."""
-    return replace(config, normalized_from=None, source_loss=0.0)
 
 
 def _counts(classes: Sequence[tuple[int, str]]) -> tuple[int, int] | None:
@@ -432,7 +427,7 @@ def _served(
         last = len(config.stages) - 1
         unseen = AugmentedBatches(pictures, config, stage_number=last, first_epoch=config.stages[last].epochs)
         settle_statistics(model, backbone, (unseen[index][0] for index in range(config.settling_batches)))
-    result, folded = _built(_as_served(config), sources=sources)
+    result, folded = _built(replace(config, normalized_from=None), sources=sources)
     copy_backbone_weights(backbone, folded)
     # One that tells sources apart is not served: `refit` silences it in any case.
     for name in (KINDS_CLASSIFIER,) if config.source_loss else (CLASSIFIER, KINDS_CLASSIFIER):
