@@ -40,7 +40,7 @@ FOLDS = {
     "real_web": "Genuine photos from the web",
     "new_sources": "Generators and genuine photos, several sources of each",
 }
-# Ways of training with folds in metrics.json: that of what ships, on a shorter schedule, and the frozen head's.
+# Ways of training with folds in metrics.json: the nearest to what ships that has all of them, and the frozen head's.
 SHIPPED_FOLDS, BASELINE_FOLDS = "sources", "frozen_head"
 
 
