@@ -18,7 +18,9 @@ BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 # For this user alone where it makes the database: whoever reads that file has everybody's sessions and password hashes.
 MIGRATE := umask 077 && $(MANAGE) migrate --no-input --verbosity 0
-# Where Python may not keep what it compiles (PYTHONDONTWRITEBYTECODE, a folder of root's) it does so at each start.
+# Where Python may not keep what it compiles (PYTHONDONTWRITEBYTECODE, a folder of root's) it does so at each start, the
+# packages' modules too. All that it compiles here lies in this folder.
+export PYTHONDONTWRITEBYTECODE :=
 COMPILE := $(BIN)/python -m compileall -q deepfake_site detector
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -114,7 +116,8 @@ $(BIN)/python:
 	echo 'Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
 # The lock files are complete and every file in them has its hash: pip resolves nothing and takes nothing else.
-# --no-compile: Python compiles the modules that are really imported, which is a small part and saves seconds here.
+# --no-compile: Python compiles the modules that are really imported, which is a small part and saves seconds here. Where
+# it may not write (systemd's units), docs/operations.md has all compiled.
 $(VENV)/.web: requirements-web.txt | $(BIN)/python
 	@echo 'Installing what the server needs (once) ...'
 	@$(PIP) install --quiet --no-deps --require-hashes --no-compile -r requirements-web.txt

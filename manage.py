@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Django's command-line utility for administrative tasks."""
 
+import gc
 import os
 import sys
 
@@ -11,6 +12,7 @@ from django.db import InterfaceError, InternalError, OperationalError, Programmi
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deepfake_site.settings")
+    gc.disable()  # next to nothing that imports make is garbage; `detector.apps` turns it on again after them
     try:
         execute_from_command_line(sys.argv)
         print(end="", flush=True)

@@ -18,6 +18,8 @@ from detector.private_redis import dies_with_parent
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 30.0
+# As under `make run`: otherwise a shell that sets it has every start compile all modules again, of both sites.
+KEEPS_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 class RunningSite:
@@ -39,7 +41,7 @@ class RunningSite:
             self.process = psutil.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **environment, **KEEPS_BYTECODE, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -157,7 +159,7 @@ def prepare(environment: dict[str, str]) -> None:
         subprocess.run(
             [sys.executable, *command],
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, **KEEPS_BYTECODE},
             check=True,
         )
 

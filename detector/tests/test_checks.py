@@ -168,6 +168,12 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+def test_commands_look_for_garbage_again_once_all_is_loaded() -> None:
+    code = "import gc; print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    told = run("manage.py", "shell", "--no-imports", "-c", code)
+    assert told.stdout.split() == ["True", "True"]
+
+
 def test_a_server_process_without_a_model_does_not_start(tmp_path: Path) -> None:
     gunicorn = ["-m", "gunicorn", "deepfake_site.wsgi:application", "--bind=127.0.0.1:0", "--no-control-socket"]
     ended = run(*gunicorn, MODEL_DIR=str(tmp_path / "absent"), DATABASE_URL=f"sqlite:///{tmp_path / 'db.sqlite3'}")
