@@ -32,6 +32,11 @@ class Stage:
             Deepfakes with Self-Blended Images", CVPR 2022), labelled fake; None takes the config's. At a half, each
             source of real photos is real as often as fake, so that its look says nothing.
         fake_donors: Whether fakes lend their faces to blends too; a generated face in a real photo is no less fake.
+        source_loss: If not 0, the network learns to tell the sources apart as well, genuine pictures and fakes of each,
+            and blends as one more: the logit is then the log odds of all fakes, and this the weight of the
+            cross-entropy over the classes beside that of real and fake. The classifier starts anew where a stage
+            learns them and the one before did not, or the other way round. What the last stage learns from them is
+            served only through `refit`.
     """
 
     epochs: int
@@ -46,6 +51,7 @@ class Stage:
     real_share: float = 0.5
     pseudo_fake_share: float | None = None
     fake_donors: bool = False
+    source_loss: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +74,13 @@ class Config:
         ema_momentum: Weights are averaged over about 1 / (1 - momentum) steps (stochastic weight averaging).
         dropout: Before the classifier.
         label_smoothing: Keeps the logits of the easy sources from growing without bound.
-        source_loss: If not 0, the network learns to tell the sources apart as well, genuine pictures and fakes of each,
-            and blends as one more: the logit is then the log odds of all fakes, and this the weight of the
-            cross-entropy over the classes beside that of real and fake. What it learns from is served only through
-            `refit`.
         source_power: A source of n pictures is drawn in proportion to n ** source_power within its class: 1.0 lets the
             large sources rule, 0.0 wears out the small ones.
         pseudo_fake_share: What a stage's is where it says nothing.
         average: (number of a stage, share) of the weights whose mean is the result, shares adding up to 1; empty: the
-            last stage's. Between two stages of one run lie networks that keep much of what either learnt (Wortsman et
-            al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+            last stage's. Those stages learn sources, or they do not, as the last one does. Between two stages of one
+            run lie networks that keep much of what either learnt (Wortsman et al., "Robust fine-tuning of zero-shot
+            models", CVPR 2022).
         refit: If not None, the classifier is fitted anew in the end, by logistic regression of the kinds on what all
             blocks hold; this is the inverse strength of its L2 penalty.
         refit_sources: Whether another one is fitted to the sources, genuine and fake, and the mean of both log odds
@@ -154,7 +157,6 @@ class Config:
     ema_momentum: float = 0.998
     dropout: float = 0.2
     label_smoothing: float = 0.05
-    source_loss: float = 0.0
     source_power: float = 0.5
     pseudo_fake_share: float = 0.15
     average: tuple[tuple[int, float], ...] = ()
@@ -176,7 +178,10 @@ class Config:
         """Refuses shares that would scale the weights, and a fit that is missing, to nothing or to test pictures."""
         if self.average and abs(sum(share for _stage, share in self.average) - 1.0) > 1e-9:
             raise ValueError(f"The shares of the average add up to {sum(share for _stage, share in self.average)}.")
-        if self.source_loss and self.refit is None:
+        teaches = bool(self.stages[-1].source_loss)
+        if any(bool(self.stages[number].source_loss) != teaches for number, _share in self.average):
+            raise ValueError("The average is of stages that learn sources and of stages that do not.")
+        if teaches and self.refit is None:
             raise ValueError("A classifier that is trained on sources is not served: another has to be fitted.")
         if self.refit is not None and not (self.refit_views or self.refit_as_served):
             raise ValueError("The classifier would be fitted to no view of any picture.")
@@ -205,10 +210,9 @@ class Config:
         third = replace(
             first,
             seed=self.third_seed,
-            stages=(replace(self.stages[-1], epochs=0),),
+            stages=(replace(self.stages[-1], epochs=0, source_loss=0.0),),
             average=(),
             normalized_from=None,
-            source_loss=0.0,
         )
         return first, second, third
 
@@ -237,7 +241,13 @@ class Config:
 
 # Settings that are gone, with their defaults as in JSON: run folders and models of before name them.
 _GONE: dict[type[Config | Stage], dict[str, Any]] = {
-    Config: {"precision": "float32", "distilled_stages": [], "distilled_seed": 0, "distilled_share": 0.8},
+    Config: {
+        "precision": "float32",
+        "source_loss": 0.0,
+        "distilled_stages": [],
+        "distilled_seed": 0,
+        "distilled_share": 0.8,
+    },
     Stage: {"mixed_share": 0.0, "batch_size": None, "draws_per_epoch": None},
 }
 
@@ -297,10 +307,9 @@ SMOKE = Config(
     normalized_from=3,
     settling_batches=4,
     ema_momentum=0.5,
-    source_loss=0.5,
     stages=(
         Stage(epochs=5, size=96, learning_rate=1e-3, train_from=0.66, augmentation=0.1),
-        Stage(epochs=1, size=96, learning_rate=1e-4, augmentation=0.1),
+        Stage(epochs=1, size=96, learning_rate=1e-4, augmentation=0.1, source_loss=0.5),
         Stage(
             epochs=1,
             size=224,
@@ -312,6 +321,7 @@ SMOKE = Config(
             real_share=0.6,
             pseudo_fake_share=0.4,
             fake_donors=True,
+            source_loss=0.5,
         ),
     ),
     average=((1, 0.25), (2, 0.75)),

@@ -76,7 +76,9 @@ VARIANTS = {
     "layerwise": _changed(REFIT, lowest_rate=1 / 64),
     "normalized": NORMALIZED,
     "sources": replace(NORMALIZED, refit_sources=True),
-    "taught": replace(NORMALIZED, refit_sources=True, source_loss=0.5),
+    "taught": replace(
+        NORMALIZED, refit_sources=True, stages=tuple(replace(each, source_loss=0.5) for each in NORMALIZED.stages)
+    ),
     "served": replace(NORMALIZED, refit_views=0, refit_as_served=True),
 }
 

@@ -198,7 +198,7 @@ def train(
     if config.refit is not None and config.refit_sources:
         classes = source_classes(each.sample for each in _fitted_to(pictures, validation, config))
         (run_dir / _SOURCES).write_text(json.dumps(classes, indent=1) + "\n")
-    if config.normalized_from is not None or config.source_loss or classes:
+    if config.normalized_from is not None or config.stages[-1].source_loss or classes:
         model = _served(model, backbone, config, pictures, sources=classes)
     if config.refit is not None:
         held_out = refit(model, pictures, validation, config, inverse_penalty=config.refit)
@@ -227,15 +227,20 @@ def learnt(
         backbone_weights: Keras' ImageNet weights.
     """
     keras.utils.set_random_seed(config.seed)
-    classes = [*source_classes(each.sample for each in pictures), _BLENDED] if config.source_loss else []
-    model, backbone = _built(config, trained_sources=classes)
+    classes: list[tuple[int, str]] = []
+    model, backbone = _built(config)
     load_backbone_weights(backbone, backbone_weights)
-    for number in range(len(config.stages)):
+    for number, stage in enumerate(config.stages):
+        if bool(stage.source_loss) != bool(classes):
+            classes = [*source_classes(each.sample for each in pictures), _BLENDED] if stage.source_loss else []
+            before = backbone
+            model, backbone = _built(config, trained_sources=classes)
+            copy_backbone_weights(before, backbone)
         finished = run_dir / f"stage_{number}.weights.h5"
         if finished.is_file():
             model.load_weights(finished)
             continue
-        if config.stages[number].epochs:
+        if stage.epochs:
             _fit_stage(model, backbone, config, number, pictures, validation, run_dir, classes=classes)
         _save(model, finished)
     if config.average:
@@ -430,7 +435,7 @@ def _served(
     result, folded = _built(replace(config, normalized_from=None), sources=sources)
     copy_backbone_weights(backbone, folded)
     # One that tells sources apart is not served: `refit` silences it in any case.
-    for name in (KINDS_CLASSIFIER,) if config.source_loss else (CLASSIFIER, KINDS_CLASSIFIER):
+    for name in (KINDS_CLASSIFIER,) if config.stages[-1].source_loss else (CLASSIFIER, KINDS_CLASSIFIER):
         result.get_layer(name).set_weights(model.get_layer(name).get_weights())
     return result
 
@@ -496,7 +501,7 @@ def _fit_stage(
     learner.compile(
         optimizer,
         loss=loss,
-        loss_weights={_LOGIT: 1.0, _CLASSES: config.source_loss} if classes else None,
+        loss_weights={_LOGIT: 1.0, _CLASSES: stage.source_loss} if classes else None,
         metrics=metrics,
         jit_compile=False,  # XLA slows TensorFlow down here
     )

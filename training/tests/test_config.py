@@ -46,8 +46,18 @@ def test_shares_of_an_average_add_up() -> None:
 
 
 def test_a_network_that_learns_sources_needs_a_fit() -> None:
+    taught, other = (Stage(epochs=1, size=96, learning_rate=0.1, source_loss=each) for each in (0.5, 0.0))
     with pytest.raises(ValueError, match="not served"):
-        Config(source_loss=0.5)
+        Config(stages=(other, taught))
+    assert Config(stages=(taught, other)).refit is None
+
+
+def test_an_average_is_of_stages_that_learn_the_same() -> None:
+    taught, other = (Stage(epochs=1, size=96, learning_rate=0.1, source_loss=each) for each in (0.5, 0.0))
+    for stages in ((other, taught), (taught, other)):
+        with pytest.raises(ValueError, match="learn sources"):
+            Config(stages=stages, refit=1e-3, average=((0, 0.5), (1, 0.5)))
+        assert Config(stages=stages, refit=1e-3, average=((1, 1.0),)).stages == stages
 
 
 def test_a_fit_to_no_view_is_refused() -> None:
@@ -69,11 +79,13 @@ def test_a_second_network_has_its_own_seed_and_stages_and_nothing_else_of_its_ow
 
 
 def test_a_third_network_is_never_trained_but_fitted_like_the_others() -> None:
-    stage, other = Stage(epochs=1, size=96, learning_rate=0.1), Stage(epochs=2, size=224, learning_rate=0.2)
+    stage, other = (
+        Stage(epochs=1, size=96, learning_rate=0.1),
+        Stage(epochs=2, size=224, learning_rate=0.2, source_loss=0.5),
+    )
     config = Config(
         stages=(stage, other),
         normalized_from=3,
-        source_loss=0.5,
         refit=1e-3,
         refit_views=2,
         second_stages=(other,),
@@ -89,9 +101,8 @@ def test_a_third_network_is_never_trained_but_fitted_like_the_others() -> None:
     assert third == replace(
         first,
         seed=9,
-        stages=(replace(other, epochs=0),),
+        stages=(replace(other, epochs=0, source_loss=0.0),),
         normalized_from=None,
-        source_loss=0.0,
     )
 
 
@@ -106,7 +117,16 @@ def test_a_third_network_needs_a_second_and_a_fit() -> None:
     ("stage", "others"),
     [
         ({"mixed_share": 0.0, "batch_size": None, "draws_per_epoch": None}, {}),
-        ({}, {"precision": "float32", "distilled_stages": [], "distilled_seed": 0, "distilled_share": 0.8}),
+        (
+            {},
+            {
+                "precision": "float32",
+                "source_loss": 0.0,
+                "distilled_stages": [],
+                "distilled_seed": 0,
+                "distilled_share": 0.8,
+            },
+        ),
     ],
 )
 def test_settings_that_are_gone_may_have_their_default(stage: dict[str, Any], others: dict[str, Any]) -> None:
@@ -120,6 +140,7 @@ def test_settings_that_are_gone_may_have_their_default(stage: dict[str, Any], ot
     ("text", "key"),
     [
         ('{"precision": "mixed_bfloat16"}', "precision"),
+        ('{"source_loss": 0.5}', "source_loss"),
         ('{"distilled_stages": [{"epochs": 1}]}', "distilled_stages"),
         ('{"stages": [{"epochs": 1, "size": 96, "learning_rate": 0.1, "batch_size": 16}]}', "batch_size"),
         ('{"second_stages": [{"epochs": 1, "size": 96, "learning_rate": 0.1, "mixed_share": 0.5}]}', "mixed_share"),

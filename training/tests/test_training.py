@@ -337,7 +337,8 @@ from training.config import SMOKE
 from training.train import train
 run_dir = Path(sys.argv[1])
 # Folded, or with a classifier that is served, the network would be another one than the stages hold.
-config = replace(SMOKE.networks()[0], source_loss=0.0, refit=None, normalized_from=None, limit_per_source=1)
+stages = tuple(replace(each, source_loss=0.0) for each in SMOKE.stages)
+config = replace(SMOKE.networks()[0], stages=stages, refit=None, normalized_from=None, limit_per_source=1)
 model = train(config, run_dir)
 result = model.get_weights()
 means = [np.zeros_like(weight) for weight in result]
@@ -359,6 +360,43 @@ def test_the_result_is_the_mean_of_the_stages_named(tmp_path: Path) -> None:
     assert from_last > 5e-6
 
 
+TAUGHT_LATER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from training.config import SMOKE, Stage
+from training.data import limited, load_pictures, read_manifest
+from training.model import CLASSIFIER
+from training.paths import BACKBONE_WEIGHTS, FACES_DIR
+from training.train import learnt
+run_dir = Path(sys.argv[1])
+run_dir.mkdir()
+stages = tuple(Stage(epochs=1 - number, size=96, learning_rate=1e-3, source_loss=number / 2) for number in range(2))
+config = replace(SMOKE.networks()[0], stages=stages, average=(), draws_per_epoch=64)
+samples = limited(read_manifest(FACES_DIR), 1)
+train, val = ([each for each in samples if each.split == split] for split in ("train", "val"))
+pictures, validation = (load_pictures(FACES_DIR, each, cache_dir=run_dir) for each in (train, val))
+for _again in range(2):  # the second time from what is stored
+    model, backbone = learnt(config, run_dir, pictures, validation, backbone_weights=BACKBONE_WEIGHTS)
+    first = replace(config, stages=stages[:1])
+    other, of_first = learnt(first, run_dir, pictures, validation, backbone_weights=BACKBONE_WEIGHTS)
+    print(all(np.array_equal(*both) for both in zip(backbone.get_weights(), of_first.get_weights(), strict=True)))
+    print(model.get_layer(CLASSIFIER).units, other.get_layer(CLASSIFIER).units)
+"""
+
+
+def test_a_stage_that_learns_sources_begins_where_the_one_before_ended(tmp_path: Path) -> None:
+    printed = run_script(tmp_path, TAUGHT_LATER, str(tmp_path / "run"))
+    same, units, same_again, units_again = printed[-4:]
+
+    assert (same, same_again) == ("True", "True")
+    taught, plain = (int(each) for each in units.split())
+    assert taught > 20
+    assert plain == 1
+    assert units_again == units
+
+
 INTERRUPTED = """
 import sys
 from dataclasses import replace
@@ -367,7 +405,7 @@ import keras
 from training.config import SMOKE, Stage
 from training.train import train
 
-stage = Stage(epochs=2, size=96, learning_rate=1e-4)
+stage = Stage(epochs=2, size=96, learning_rate=1e-4, source_loss=0.5)
 config = replace(
     SMOKE, draws_per_epoch=32, limit_per_source=1, stages=(stage, stage), average=(), normalized_from=None
 )
