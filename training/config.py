@@ -262,9 +262,14 @@ def _known(cls: type[Config | Stage], values: dict[str, Any]) -> dict[str, Any]:
     return left
 
 
-# What `make train` runs: the three stages above, then the last two once more, longer; the same for another network that
-# sees more of the sources with both classes, more of their counterparts and tighter crops; and ImageNet's as a third.
+# What `make train` runs: the three stages above, then the last two once more, longer, and again, learning the sources as
+# well; without those two, the same for another network that sees more of the sources with both classes, more of their
+# counterparts and tighter crops; and ImageNet's as a third.
 _STAGES = Config().stages
+_TAUGHT = (
+    replace(_STAGES[1], epochs=2, source_loss=0.5),
+    replace(_STAGES[2], epochs=4, learning_rate=6e-4, source_loss=0.5),
+)
 _SECOND_LARGER = (
     replace(_STAGES[1], matched_boost=1.7),
     replace(
@@ -279,7 +284,7 @@ _SECOND_LARGER = (
 )
 FULL = Config(
     seed=20261129,
-    stages=(*_STAGES, replace(_STAGES[1], epochs=5), replace(_STAGES[2], epochs=8, learning_rate=6e-4)),
+    stages=(*_STAGES, replace(_STAGES[1], epochs=5), replace(_STAGES[2], epochs=8, learning_rate=6e-4), *_TAUGHT),
     normalized_from=3,
     refit=1e-3,
     refit_sources=True,
