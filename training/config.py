@@ -262,9 +262,9 @@ def _known(cls: type[Config | Stage], values: dict[str, Any]) -> dict[str, Any]:
     return left
 
 
-# What `make train` runs: the three stages above, then the last two once more, longer, and again, learning the sources as
-# well; without those two, the same for another network that sees more of the sources with both classes, more of their
-# counterparts and tighter crops; and ImageNet's as a third.
+# What `make train` runs: the three stages above, then the last two once more, longer, and again, shorter, learning the
+# sources as well; but for those two, the same for another network that sees more of the sources with both classes, more
+# of their counterparts and tighter crops; and ImageNet's as a third.
 _STAGES = Config().stages
 _TAUGHT = (
     replace(_STAGES[1], epochs=2, source_loss=0.5),
