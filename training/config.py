@@ -178,6 +178,8 @@ class Config:
         """Refuses shares that would scale the weights, and a fit that is missing, to nothing or to test pictures."""
         if self.average and abs(sum(share for _stage, share in self.average) - 1.0) > 1e-9:
             raise ValueError(f"The shares of the average add up to {sum(share for _stage, share in self.average)}.")
+        if missing := [number for number, _share in self.average if not 0 <= number < len(self.stages)]:
+            raise ValueError(f"The average is of stages that there are not: {missing}.")
         teaches = bool(self.stages[-1].source_loss)
         if any(bool(self.stages[number].source_loss) != teaches for number, _share in self.average):
             raise ValueError("The average is of stages that learn sources and of stages that do not.")

@@ -45,6 +45,13 @@ def test_shares_of_an_average_add_up() -> None:
         Config(average=((0, 0.5), (1, 0.6)))
 
 
+def test_an_average_is_of_stages_that_there_are() -> None:
+    stage = Stage(epochs=1, size=96, learning_rate=0.1)
+    for number in (1, -1):
+        with pytest.raises(ValueError, match="there are not"):
+            Config(stages=(stage,), average=((number, 1.0),))
+
+
 def test_a_network_that_learns_sources_needs_a_fit() -> None:
     taught, other = (Stage(epochs=1, size=96, learning_rate=0.1, source_loss=each) for each in (0.5, 0.0))
     with pytest.raises(ValueError, match="not served"):

@@ -154,7 +154,7 @@ from training.train import AugmentedBatches
 pictures = [make_face_picture(label) for label in (REAL, FAKE)]
 for share, donors in ((0.0, False), (1.0, False), (1.0, True)):
     stage = Stage(epochs=1, size=32, learning_rate=1e-4, real_share=0.5, pseudo_fake_share=share, fake_donors=donors)
-    config = dataclasses.replace(SMOKE, stages=(stage,), batch_size=64, draws_per_epoch=64)
+    config = dataclasses.replace(SMOKE, stages=(stage,), average=(), batch_size=64, draws_per_epoch=64)
     batches = AugmentedBatches(pictures, config, stage_number=0)
     print(float(batches[0][1].mean()), len(batches._donors))
 """
@@ -183,7 +183,7 @@ pictures = [
 ]
 for share in (0.0, 1.0):
     stage = Stage(epochs=1, size=32, learning_rate=1e-4, pseudo_fake_share=share)
-    config = dataclasses.replace(SMOKE, stages=(stage,), batch_size=64, draws_per_epoch=64)
+    config = dataclasses.replace(SMOKE, stages=(stage,), average=(), batch_size=64, draws_per_epoch=64)
     targets = AugmentedBatches(pictures, config, stage_number=0, classes=known)[0][1]
     print(sorted(set(zip(targets["logit"][:, 0].tolist(), map(tuple, targets["classes"].tolist())))))
 """
@@ -226,7 +226,7 @@ def numbered(features, kinds, weights, *, class_count, start=None, **options):
     return np.zeros((features.shape[1], class_count)), np.array([0.0] + [len(fits) - 1.0] * (class_count - 1))
 
 train.fit_kinds = numbered
-config = replace(SMOKE, stages=(Stage(epochs=1, size=32, learning_rate=0.1),))
+config = replace(SMOKE, stages=(Stage(epochs=1, size=32, learning_rate=0.1),), average=())
 model = build_classifier(build_backbone(), dropout=0.0, seed=1)
 held_out = train.refit(model, pictures, validation, config, inverse_penalty=1e-3)
 number_of_fit = np.rint(held_out - math.log(4)).astype(int)
